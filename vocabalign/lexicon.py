@@ -1,0 +1,104 @@
+"""The lexicon: for each target token its source tokens with weights, and the evidence for them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from vocabalign.artifacts import read_manifest
+from vocabalign.errors import ArtifactError
+
+
+class Evidence(IntEnum):
+    """Why a target token has its source tokens, strongest first; 0 means there is no evidence."""
+
+    NONE = 0
+    IDENTICAL = 1
+    """The same bytes."""
+    ROLE = 2
+    """Special tokens with the same role."""
+    RELAXED = 3
+    """The same bytes up to a leading space or letter case."""
+    COOCCURRENCE = 4
+    """Source tokens that cover it in running text, counted."""
+    SEGMENTATION = 5
+    """The source tokenizer's own cut of the token's bytes."""
+    DISTRIBUTIONAL = 6
+    """Nearest neighbours among the mapped token embeddings."""
+
+
+@dataclass(frozen=True)
+class Lexicon:
+    """Source tokens of every target token; T targets, K sources at most.
+
+    Attributes:
+        source_ids: (T, K) int32, best first, -1 where there are fewer than K.
+        weights: (T, K) float32, non-negative; each row sums to 1, or to 0 where there is no evidence.
+        evidence: (T,) uint8, ``Evidence``.
+        confidence: (T,) float32 in [0, 1].
+        source_fingerprint: of the source vocabulary.
+        target_fingerprint: of the target vocabulary.
+    """
+
+    source_ids: np.ndarray
+    weights: np.ndarray
+    evidence: np.ndarray
+    confidence: np.ndarray
+    source_fingerprint: str
+    target_fingerprint: str
+
+    def __post_init__(self) -> None:
+        num_targets, width = self.source_ids.shape
+        assert self.weights.shape == (num_targets, width), (self.weights.shape, self.source_ids.shape)
+        assert self.evidence.shape == self.confidence.shape == (num_targets,)
+
+    @property
+    def num_targets(self) -> int:
+        return len(self.source_ids)
+
+    def evidence_counts(self) -> dict[str, int]:
+        """How many target tokens rest on each kind of evidence."""
+        return {kind.name.lower(): int((self.evidence == kind).sum()) for kind in Evidence}
+
+    def save(self, folder: Path) -> None:
+        """Write ``lexicon.safetensors`` into an artefact folder."""
+        from safetensors.numpy import save_file
+
+        tensors = {
+            "source_ids": np.ascontiguousarray(self.source_ids, dtype=np.int32),
+            "weights": np.ascontiguousarray(self.weights, dtype=np.float32),
+            "evidence": np.ascontiguousarray(self.evidence, dtype=np.uint8),
+            "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
+        }
+        fingerprints = {"source_fingerprint": self.source_fingerprint, "target_fingerprint": self.target_fingerprint}
+        save_file(tensors, folder / "lexicon.safetensors", metadata=fingerprints)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> Lexicon:
+        """Read a lexicon artefact.
+
+        Raises:
+            ArtifactError: the folder is not a whole lexicon.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        path = Path(folder) / "lexicon.safetensors"
+        if not path.is_file():
+            raise ArtifactError(f"{folder} is not a lexicon: it has no lexicon.safetensors; make one with 'vocabalign align'.")
+        read_manifest(folder)
+        try:
+            with safe_open(path, "numpy") as file:
+                metadata: dict[str, Any] = file.metadata() or {}
+                names = ("source_ids", "weights", "evidence", "confidence")
+                arrays = {name: file.get_tensor(name) for name in names}
+        except SafetensorError as error:
+            raise ArtifactError(f"{path} cannot be read: {error}.") from error
+        return cls(
+            **arrays,
+            source_fingerprint=metadata.get("source_fingerprint", ""),
+            target_fingerprint=metadata.get("target_fingerprint", ""),
+        )
