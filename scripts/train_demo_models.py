@@ -50,7 +50,7 @@ class Recipe:
 
 RECIPES = {
     "source": Recipe(epochs=8, decay_epochs=3, learning_rate=4e-3),
-    "teacher": Recipe(epochs=8, decay_epochs=3, learning_rate=2.5e-3),
+    "teacher": Recipe(epochs=7, decay_epochs=3, learning_rate=2.5e-3),
 }
 
 

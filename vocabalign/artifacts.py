@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -19,13 +18,24 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from vocabalign.errors import ArtifactError
+from vocabalign.fingerprints import (
+    MANIFEST,
+    digest_of,
+    file_digests,
+    fingerprint_file,
+    fingerprint_paths,
+    fingerprint_value,
+)
 from vocabalign.memory import PeakMemory
+from vocabalign.models import resolve
 
-MANIFEST = "manifest.json"
-_LIBRARIES = ("vocabalign", "torch", "transformers", "tokenizers", "sentencepiece", "gensim", "numpy", "faiss-cpu", "faiss-gpu")
+if TYPE_CHECKING:
+    from vocabalign.stages import StageConfig
+
+_LIBRARIES = tuple("vocabalign torch transformers tokenizers sentencepiece gensim numpy faiss-cpu faiss-gpu".split())
 
 
 class ArtifactWriter:
@@ -37,16 +47,23 @@ class ArtifactWriter:
         metrics: numbers that go into the manifest; units in the names.
     """
 
-    def __init__(self, out: Path) -> None:
+    def __init__(self, out: Path, identity: Mapping[str, Any]) -> None:
         self.out = out
         self.folder = out.with_name(f".{out.name}.partial-{uuid.uuid4().hex[:8]}")
         self.metrics: dict[str, Any] = {}
+        self._identity = fingerprint_value(identity)
 
     @property
     def work(self) -> Path:
-        path = work_folder(self.out)
-        path.mkdir(parents=True, exist_ok=True)
-        return path
+        """Where checkpoints are kept until the artefact is whole; empty unless they are of this very run."""
+        folder = work_folder(self.out)
+        note = folder / "identity"
+        if folder.exists() and (not note.is_file() or note.read_text() != self._identity):
+            shutil.rmtree(folder)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            note.write_text(self._identity)
+        return folder
 
 
 def work_folder(out: Path) -> Path:
@@ -80,25 +97,23 @@ def write_artifact(
     out = Path(out).absolute()
     refuse_existing(out, overwrite)
     remove_partial_folders(out)
-    writer = ArtifactWriter(out)
     started = time.monotonic()
+    identity = run_identity(stage, config, inputs)
+    writer = ArtifactWriter(out, identity)
     try:
         writer.folder.mkdir(parents=True)
-        fingerprints = {name: fingerprint_paths(value) for name, value in inputs.items() if value}
         with PeakMemory() as memory:
             yield writer
         manifest = {
-            "stage": stage,
-            "config": dict(config),
+            **identity,
             "inputs": {name: _as_text(value) for name, value in inputs.items() if value},
-            "input_fingerprints": fingerprints,
             "libraries": library_versions(),
             "python": platform.python_version(),
             "seed": seed,
             "seconds": round(time.monotonic() - started, 3),
             "peak_memory_bytes": memory.peak_bytes,
             "metrics": writer.metrics,
-            "files": {name: digest for name, digest in _file_digests(writer.folder)},
+            "files": {name: digest for name, digest in file_digests(writer.folder)},
         }
         write_json(writer.folder / MANIFEST, manifest)
         _replace_folder(writer.folder, out)
@@ -118,10 +133,76 @@ def write_artifact(
     shutil.rmtree(work_folder(out), ignore_errors=True)
 
 
+@contextlib.contextmanager
+def stage_artifact(stage: str, config: StageConfig) -> Iterator[ArtifactWriter]:
+    """``write_artifact`` for a stage's own configuration: inputs, seed and place come from it."""
+    with write_artifact(
+        config.out,
+        stage,
+        config.model_dump(mode="json"),
+        stage_inputs(stage, config),
+        seed=config.seed,
+        overwrite=config.overwrite,
+    ) as writer:
+        yield writer
+
+
+def stage_inputs(stage: str, config: StageConfig) -> dict[str, list[str]]:
+    """What a configured stage reads: field -> paths."""
+    from vocabalign.stages import STAGES
+
+    inputs = {}
+    for name in STAGES[stage].inputs:
+        value = getattr(config, name)
+        values = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
+        inputs[name] = [str(resolve(item)) if _is_reference(item) else str(item) for item in values if item]
+    return inputs
+
+
+def run_identity(stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that decides a stage's result; two runs with equal identities give the same artefact."""
+    ignored = ("out", "overwrite")
+    return {
+        "stage": stage,
+        "config": {key: value for key, value in config.items() if key not in ignored},
+        "input_fingerprints": {name: fingerprint_paths(value) for name, value in inputs.items() if value},
+        "code_version": code_version(stage),
+    }
+
+
+def is_up_to_date(folder: Path, identity: Mapping[str, Any]) -> bool:
+    """Whether ``folder`` is a whole artefact that a run with this identity would only make again."""
+    if not (folder / MANIFEST).is_file():
+        return False
+    manifest = read_manifest(folder)
+    same = all(manifest.get(key) == json.loads(json.dumps(value, default=str)) for key, value in identity.items())
+    return same and all((folder / name).is_file() for name in manifest.get("files", {}))
+
+
+def code_version(stage: str) -> str:
+    """Fingerprint of the code that decides a stage's result; "" for artefacts that no stage makes."""
+    from vocabalign.stages import STAGES
+
+    if stage not in STAGES:
+        return ""
+    root = Path(__file__).parent
+    folders = [root / package for package in STAGES[stage].packages]
+    files = sorted(path for folder in folders for path in folder.rglob("*.py"))
+    return digest_of(f"{path.relative_to(root).as_posix()}\0{fingerprint_file(path)}" for path in files)[:16]
+
+
+def _is_reference(item: object) -> bool:
+    return str(item).startswith("demo:")
+
+
 def refuse_existing(out: Path, overwrite: bool) -> None:
-    """Raise ``ArtifactError`` when ``out`` is in the way."""
-    if out.exists() and not overwrite and not (out.is_dir() and not any(out.iterdir())):
+    """Raise ``ArtifactError`` when ``out`` is in the way, or is no artefact that may be replaced."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
         raise ArtifactError(f"{out} exists already: choose another --out, or say --overwrite to replace it.")
+    if not (out / MANIFEST).is_file():
+        raise ArtifactError(f"{out} is not an artefact of vocabalign, so it is not replaced: choose another --out.")
 
 
 def remove_partial_folders(out: Path) -> None:
@@ -159,57 +240,6 @@ def read_manifest(folder: Path | str) -> dict[str, Any]:
 def write_json(path: Path, value: object) -> None:
     """Write JSON for people: indented, UTF-8, newline at the end."""
     path.write_text(json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n", encoding="utf-8")
-
-
-# ------------------------------------------------------------------ fingerprints
-
-
-def fingerprint_paths(paths: Path | str | list[str]) -> str:
-    """Fingerprint of the content of one or several files or folders; globs are expanded."""
-    if isinstance(paths, (list, tuple)):
-        return _digest_of(fingerprint_paths(path) for path in paths)
-    path = Path(paths)
-    if path.is_dir():
-        return fingerprint_folder(path)
-    if path.is_file():
-        return fingerprint_file(path)
-    matches = sorted(path.parent.glob(path.name)) if path.name else []
-    if not matches:
-        raise ArtifactError(f"{path} does not exist: check the path.")
-    return _digest_of(fingerprint_paths(match) for match in matches)
-
-
-def fingerprint_folder(folder: Path) -> str:
-    """Fingerprint of names and contents; a manifest's seconds and memory do not count."""
-    manifest_path = folder / MANIFEST
-    if manifest_path.is_file():
-        files = read_manifest(folder).get("files")
-        if isinstance(files, dict) and all((folder / name).is_file() for name in files):
-            return _digest_of(f"{name}\0{digest}" for name, digest in sorted(files.items()))
-    return _digest_of(f"{name}\0{digest}" for name, digest in _file_digests(folder))
-
-
-def fingerprint_file(path: Path) -> str:
-    """SHA-256 of a file's content."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def fingerprint_value(value: object) -> str:
-    """SHA-256 of a JSON value, independent of the order of keys."""
-    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def _file_digests(folder: Path) -> list[tuple[str, str]]:
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
-    return [(path.relative_to(folder).as_posix(), fingerprint_file(path)) for path in files]
-
-
-def _digest_of(parts: Any) -> str:
-    digest = hashlib.sha256()
-    for part in parts:
-        digest.update(part.encode() + b"\n")
-    return digest.hexdigest()
 
 
 def _as_text(value: Path | str | list[str]) -> str | list[str]:

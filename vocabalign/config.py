@@ -43,7 +43,9 @@ class StageConfig(Config):
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
-def make_config(config_class: type[AnyConfig], values: Mapping[str, Any], where: str = "the configuration") -> AnyConfig:
+def make_config(
+    config_class: type[AnyConfig], values: Mapping[str, Any], where: str = "the configuration"
+) -> AnyConfig:
     """Validate values; the first problems are told in one sentence.
 
     Raises:
@@ -105,7 +107,8 @@ def parse_overrides(overrides: Iterable[str]) -> dict[str, Any]:
         try:
             value = yaml.safe_load(text)
         except yaml.YAMLError as error:
-            raise ConfigError(f"The value of the override '{item}' is not YAML: {' '.join(str(error).split())}.") from error
+            reason = " ".join(str(error).split())
+            raise ConfigError(f"The value of the override '{item}' is not YAML: {reason}.") from error
         *parents, last = key.split(".")
         level = nested
         for parent in parents:

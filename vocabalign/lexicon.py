@@ -58,6 +58,7 @@ class Lexicon:
 
     @property
     def num_targets(self) -> int:
+        """T."""
         return len(self.source_ids)
 
     def evidence_counts(self) -> dict[str, int]:
@@ -88,7 +89,7 @@ class Lexicon:
 
         path = Path(folder) / "lexicon.safetensors"
         if not path.is_file():
-            raise ArtifactError(f"{folder} is not a lexicon: it has no lexicon.safetensors; make one with 'vocabalign align'.")
+            raise ArtifactError(f"{folder} holds no lexicon.safetensors: make a lexicon with 'vocabalign align'.")
         read_manifest(folder)
         try:
             with safe_open(path, "numpy") as file:

@@ -25,11 +25,11 @@ def resolve(reference: str | Path) -> Path:
     if text.startswith("demo:"):
         name = text.removeprefix("demo:")
         if name not in DEMO_MODELS:
-            raise ModelError(f"'{text}' is unknown; the models that ship with vocabalign are demo:source and demo:teacher.")
+            raise ModelError(f"'{text}' is unknown: the models that ship are demo:source and demo:teacher.")
         return Path(__file__).parent / "demo" / name
     path = Path(text)
     if not path.exists():
-        raise ModelError(f"{path} does not exist: expected a folder with a model or a tokenizer (a local one; nothing is downloaded).")
+        raise ModelError(f"{path} does not exist: expected a local model or tokenizer folder (nothing is downloaded).")
     return path
 
 

@@ -274,6 +274,8 @@ STAGES: dict[str, Stage] = {
         ("student", "teacher", "corpus", "heldout"),
         ("text", "losses", "train"),
     ),
-    "evaluate": Stage(EvaluateConfig, "vocabalign.evaluation.evaluate_stage:run", ("models", "corpus"), ("text", "evaluation")),
+    "evaluate": Stage(
+        EvaluateConfig, "vocabalign.evaluation.evaluate_stage:run", ("models", "corpus"), ("text", "evaluation")
+    ),
     "report": Stage(ReportConfig, "vocabalign.report.report_stage:run", ("run",), ("report",)),
 }

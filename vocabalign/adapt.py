@@ -1,0 +1,104 @@
+"""Vocabulary adaptation, the whole way: the pipeline that ``vocabalign adapt`` writes and runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vocabalign.artifacts import write_json
+from vocabalign.errors import ArtifactError, ConfigError
+from vocabalign.models import read_model_config, resolve
+from vocabalign.pipeline import PipelineConfig, read_pipeline
+
+HEADER = """\
+# Written by `vocabalign adapt`. Change what you like and run it again with
+#   vocabalign run {path}
+# A stage runs only when its inputs, its settings or the code have changed.
+"""
+
+
+def adaptation_pipeline(options: dict[str, Any]) -> PipelineConfig:
+    """Write ``<out>/pipeline.yaml`` for these flags and read it back.
+
+    Args:
+        options: source, target, corpus, out and, where given, teacher, heldout, steps, seed, device,
+            dtype, overrides (``NAME.key=value``), overwrite, dry_run.
+
+    Raises:
+        ConfigError: a flag is missing.
+        ModelError: source, target or teacher is not what it should be.
+        ArtifactError: ``out`` holds something else.
+    """
+    if not options.get("out") or not options.get("corpus"):
+        raise ConfigError("'adapt' needs --corpus (text to learn from) and --out (a folder for the run).")
+    for name in ("source", "teacher"):
+        if options.get(name):
+            read_model_config(resolve(options[name]))
+    resolve(options["target"])
+    out = Path(options["out"])
+    path = out / "pipeline.yaml"
+    if out.exists() and not path.exists() and any(out.iterdir()):
+        raise ArtifactError(f"{out} exists and holds no run of vocabalign: choose another --out.")
+    values = adaptation_stages(options)
+    if options.get("dry_run"):
+        return _read_values(values, options)
+    out.mkdir(parents=True, exist_ok=True)
+    text = HEADER.format(path=path) + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    path.write_text(text, encoding="utf-8")
+    return read_pipeline(path, list(options.get("overrides", ())), **_flags(options))
+
+
+def _flags(options: dict[str, Any]) -> dict[str, Any]:
+    return {key: options.get(key) for key in ("seed", "device", "dtype")}
+
+
+def _read_values(values: dict[str, Any], options: dict[str, Any]) -> PipelineConfig:
+    """The same through a temporary file, for a dry run that writes nothing to ``out``."""
+    import tempfile
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "pipeline.yaml"
+        write_json(path, values)  # JSON is YAML
+        return read_pipeline(path, list(options.get("overrides", ())), **_flags(options))
+
+
+def adaptation_stages(options: dict[str, Any]) -> dict[str, Any]:
+    """The pipeline as plain values, in the order: text, lexicon, transplant, train, score, report."""
+    source, target, corpus = str(options["source"]), str(options["target"]), [str(path) for path in options["corpus"]]
+    heldout = [str(path) for path in options.get("heldout") or ()]
+    stages: list[dict[str, Any]] = []
+    if not heldout:
+        stages.append({"name": "text", "stage": "corpus", "inputs": {"corpus": corpus}})
+        corpus, heldout = ["@text/train.jsonl"], ["@text/heldout.jsonl"]
+    training = {"training": {"steps": options["steps"]}} if options.get("steps") else {}
+    stages += [
+        {"name": "lexicon", "stage": "align", "inputs": {"source": source, "target": target, "corpus": corpus}},
+        {
+            "name": "transplanted",
+            "stage": "transplant",
+            "inputs": {"source": source, "target": target, "lexicon": "@lexicon", "corpus": corpus},
+        },
+        {
+            "name": "finetuned",
+            "stage": "finetune",
+            "inputs": {"model": "@transplanted", "corpus": corpus, "heldout": heldout, "source": source},
+            "config": training,
+        },
+    ]
+    models = {"source": source, "transplanted": "@transplanted", "finetuned": "@finetuned"}
+    if options.get("teacher"):
+        teacher = str(options["teacher"])
+        inputs = {"student": "@finetuned", "teacher": teacher, "corpus": corpus, "heldout": heldout}
+        stages.append({"name": "distilled", "stage": "distill", "inputs": inputs, "config": training})
+        models |= {"distilled": "@distilled", "teacher": teacher}
+    stages += [
+        {"name": "metrics", "stage": "evaluate", "inputs": {"models": models, "corpus": heldout}},
+        {"name": "report", "stage": "report"},
+    ]
+    return {
+        "description": f"{source} with the vocabulary of {target}.",
+        "out": str(options["out"]),
+        "stages": [{"inputs": {}, "config": {}, **stage} for stage in stages],
+    }

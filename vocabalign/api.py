@@ -1,0 +1,215 @@
+"""The stages as typed functions. Each takes a configuration object, or its fields by name."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+from vocabalign.config import make_config
+from vocabalign.errors import ConfigError
+from vocabalign.lexicon import Lexicon
+from vocabalign.stages import (
+    STAGES,
+    AlignConfig,
+    DistillConfig,
+    EvaluateConfig,
+    FinetuneConfig,
+    StageConfig,
+    TransplantConfig,
+)
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+    from vocabalign.text.vocabulary import Vocabulary
+
+    # A tokenizer folder, a tokenizer, or (bytes of every id, text -> ids) for a vocabulary of one's own.
+    VocabularyLike = str | Path | PreTrainedTokenizerBase | Vocabulary | tuple[list[bytes], Callable[[str], list[int]]]
+
+Corpus = str | Path | Sequence[str | Path]
+AnyStageConfig = TypeVar("AnyStageConfig", bound=StageConfig)
+
+
+@overload
+def align(config: AlignConfig, /) -> Lexicon: ...
+@overload
+def align(
+    *,
+    source: VocabularyLike,
+    target: VocabularyLike,
+    corpus: Corpus | None = None,
+    texts: Iterable[str] | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> Lexicon: ...
+def align(
+    config: AlignConfig | None = None,
+    /,
+    *,
+    source: Any = None,
+    target: Any = None,
+    corpus: Corpus | None = None,
+    texts: Iterable[str] | None = None,
+    out: str | Path | None = None,
+    **options: Any,
+) -> Lexicon:
+    """Align two vocabularies: for each target token its source tokens, weights and evidence.
+
+    Args:
+        config: everything in one object; or the arguments below.
+        source: the vocabulary that the model has (S tokens).
+        target: the vocabulary that it shall get (T tokens).
+        corpus: files, folders or globs of text.
+        texts: the text itself, instead of ``corpus``.
+        out: also write the lexicon as an artefact (for tokenizer folders).
+        options: further fields of ``AlignConfig``.
+
+    Returns:
+        Lexicon with (T, K) source ids and weights.
+
+    Raises:
+        VocabAlignError: bad input, told in one sentence.
+
+    Example:
+        >>> lexicon = align(source="demo:source", target="demo:teacher", texts=["def f(x): return x"])
+    """
+    if config is None and out is not None and texts is None and isinstance(source, (str, Path)):
+        values = {"source": str(source), "target": str(target), "corpus": as_list(corpus), "out": out, **options}
+        config = make_config(AlignConfig, values, "align(...)")
+    if config is not None:
+        return Lexicon.load(STAGES["align"].run(config))
+    if out is not None:
+        raise ConfigError(
+            "align(out=…) writes an artefact from tokenizer folders and corpus files; leave out= away here."
+        )
+    from vocabalign.alignment.align_stage import align_vocabularies
+    from vocabalign.text.corpus import read_texts
+    from vocabalign.text.tokenizers import load_vocabulary
+
+    if (corpus is None) == (texts is None):
+        raise ConfigError("align(...) needs either corpus= (files) or texts= (strings).")
+    documents = list(texts) if texts is not None else list(read_texts(as_list(corpus)))
+    values = {"source": "-", "target": "-", "corpus": [], "out": "-", **options}
+    settings = make_config(AlignConfig, values, "align(...)")
+    return align_vocabularies(load_vocabulary(source), load_vocabulary(target), documents, settings).lexicon
+
+
+@overload
+def transplant(config: TransplantConfig, /) -> Path: ...
+@overload
+def transplant(
+    *,
+    source: str | Path,
+    target: VocabularyLike,
+    out: str | Path,
+    lexicon: Lexicon | str | Path | None = None,
+    corpus: Corpus | None = None,
+    texts: Iterable[str] | None = None,
+    **options: Any,
+) -> Path: ...
+def transplant(
+    config: TransplantConfig | None = None,
+    /,
+    *,
+    source: Any = None,
+    target: Any = None,
+    out: str | Path | None = None,
+    lexicon: Lexicon | str | Path | None = None,
+    corpus: Corpus | None = None,
+    texts: Iterable[str] | None = None,
+    **options: Any,
+) -> Path:
+    """Give a model the target vocabulary; written to ``out``, read back and checked.
+
+    Args:
+        config: everything in one object; or the arguments below.
+        source: model folder.
+        target: tokenizer folder, tokenizer, or a vocabulary of one's own (then no tokenizer is written).
+        out: folder of the new model.
+        lexicon: from ``align``, in memory or as a folder.
+        corpus: files, folders or globs of text to count on.
+        texts: the text itself, instead of ``corpus``.
+        options: further fields of ``TransplantConfig``.
+
+    Returns:
+        The folder of the new model.
+
+    Raises:
+        VocabAlignError: bad input, or a model that does not read back as meant.
+    """
+    if config is None:
+        on_disk = isinstance(target, (str, Path)) and not isinstance(lexicon, Lexicon) and texts is None
+        values = {"source": str(source), "target": str(target) if on_disk else "-", "out": out, **options}
+        values |= {"corpus": as_list(corpus), "lexicon": lexicon if on_disk else None}
+        config = make_config(TransplantConfig, values, "transplant(...)")
+        if not on_disk:
+            return _transplant_in_memory(config, target, lexicon, texts)
+    return STAGES["transplant"].run(config)
+
+
+def _transplant_in_memory(
+    config: TransplantConfig, target: Any, lexicon: Lexicon | str | Path | None, texts: Iterable[str] | None
+) -> Path:
+    from vocabalign.text.corpus import read_texts
+    from vocabalign.text.tokenizers import load_vocabulary
+    from vocabalign.transplantation.transplant_stage import transplant_to
+
+    documents = list(texts) if texts is not None else list(read_texts(config.corpus)) if config.corpus else []
+    known = Lexicon.load(lexicon) if isinstance(lexicon, (str, Path)) else lexicon
+    return transplant_to(config, load_vocabulary(target), known, documents)
+
+
+def finetune(config: FinetuneConfig | None = None, /, **fields: Any) -> Path:
+    """Progressive fine-tuning; takes a ``FinetuneConfig`` or its fields, returns the model's folder.
+
+    Raises:
+        VocabAlignError: bad input, told in one sentence.
+    """
+    return STAGES["finetune"].run(config or _from_fields(FinetuneConfig, fields, "finetune(...)"))
+
+
+def distill(config: DistillConfig | None = None, /, **fields: Any) -> Path:
+    """Token-level distillation; takes a ``DistillConfig`` or its fields, returns the model's folder.
+
+    Raises:
+        VocabAlignError: bad input, told in one sentence.
+    """
+    return STAGES["distill"].run(config or _from_fields(DistillConfig, fields, "distill(...)"))
+
+
+def evaluate(config: EvaluateConfig | None = None, /, **fields: Any) -> list[dict[str, Any]]:
+    """Score models on held-out text; takes an ``EvaluateConfig`` or its fields (``out`` may be left out).
+
+    Returns:
+        One dictionary a model: name, path, bits_per_byte, tokens_per_kilobyte, sample …
+
+    Raises:
+        VocabAlignError: bad input, told in one sentence.
+    """
+    import json
+
+    if config is None:
+        models = fields.pop("models", {})
+        if not isinstance(models, Mapping):
+            models = {Path(model).name: str(model) for model in as_list(models)}
+        fields["models"] = {name: str(path) for name, path in models.items()}
+        if "out" not in fields:
+            with tempfile.TemporaryDirectory() as folder:
+                return evaluate(_from_fields(EvaluateConfig, {**fields, "out": f"{folder}/metrics"}, "evaluate(...)"))
+        config = _from_fields(EvaluateConfig, fields, "evaluate(...)")
+    out = STAGES["evaluate"].run(config)
+    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))["models"]
+
+
+def _from_fields(config_class: type[AnyStageConfig], fields: dict[str, Any], where: str) -> AnyStageConfig:
+    listed = {name: as_list(fields[name]) for name in ("corpus", "heldout") if name in fields}
+    return make_config(config_class, {**fields, **listed}, where)
+
+
+def as_list(paths: Corpus | None) -> list[str]:
+    """One path or several, as a list of texts."""
+    if paths is None:
+        return []
+    return [str(paths)] if isinstance(paths, (str, Path)) else [str(path) for path in paths]

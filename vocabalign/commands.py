@@ -1,0 +1,230 @@
+"""What the commands do between the command line and the stages: settings in, results out."""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from vocabalign.artifacts import read_manifest
+from vocabalign.config import StageConfig, make_config, merge, parse_overrides, read_yaml
+from vocabalign.errors import ArtifactError, ConfigError, VocabAlignError
+from vocabalign.progress import logger
+from vocabalign.stages import STAGES
+
+FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run")
+
+
+def run_stage_command(stage: str, options: dict[str, Any]) -> None:
+    """One stage: from flags, ``--config`` and ``-o`` to its artefact."""
+    start_logging()
+    config = stage_config(stage, options)
+    if options["dry_run"]:
+        show_plan([(stage, config)], options["as_json"])
+        return
+    out = STAGES[stage].run(config)
+    manifest = read_manifest(out)
+    result = {key: manifest[key] for key in ("stage", "seconds", "peak_memory_bytes", "metrics")}
+    show({"out": str(out), **result}, options["as_json"], f"{out} written in {manifest['seconds']:.0f} s")
+
+
+def stage_config(stage: str, options: dict[str, Any]) -> StageConfig:
+    """The configuration of a stage: the file's values, then flags, then overrides.
+
+    Raises:
+        ConfigError: a value is missing or wrong.
+    """
+    config_class = STAGES[stage].config_class
+    values = read_yaml(options["config_file"]) if options.get("config_file") else {}
+    given = {key: value for key, value in options.items() if key not in FLAGS_OF_COMMANDS and value not in (None, ())}
+    if "steps" in given:
+        values = merge(values, {"training": {"steps": given.pop("steps")}})
+    listed = {key: list(value) if isinstance(value, tuple) else value for key, value in given.items()}
+    values = merge(merge(values, listed), parse_overrides(options.get("overrides", ())))
+    return make_config(config_class, values, options.get("config_file") or f"the settings of '{stage}'")
+
+
+def run_evaluate(models: tuple[str, ...], options: dict[str, Any]) -> None:
+    """Score models; with ``--out`` as an artefact, else only printed."""
+    start_logging()
+    if models:
+        options["models"] = name_models(models)
+    if options["out"] or options["dry_run"]:
+        config = stage_config("evaluate", {**options, "out": options["out"] or "(standard output)"})
+        if options["dry_run"]:
+            show_plan([("evaluate", config)], options["as_json"])
+            return
+        metrics = json.loads((STAGES["evaluate"].run(config) / "metrics.json").read_text(encoding="utf-8"))
+    else:
+        from vocabalign.evaluation.evaluate_stage import evaluate_config
+
+        metrics = evaluate_config(stage_config("evaluate", {**options, "out": "."}))
+    from vocabalign.evaluation.evaluate_stage import format_table
+
+    show(metrics, options["as_json"], format_table(metrics) if not options["as_json"] else "")
+
+
+def name_models(folders: tuple[str, ...]) -> dict[str, str]:
+    """Short names for model folders: the last part of the path, longer where two would be equal."""
+    named: dict[str, str] = {}
+    for folder in folders:
+        name = Path(folder.removeprefix("demo:")).resolve().name
+        named[folder if name in named else name] = folder
+    return named
+
+
+def run_verify(folder: str, full: bool | None, as_json: bool) -> None:
+    """Verify a model folder; raises with exit code 1 when a check fails."""
+    start_logging()
+    from vocabalign.transplantation.verify import verify_model
+
+    result = verify_model(folder, full=full)
+    show(
+        result,
+        as_json,
+        "\n".join(f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}: {c['detail']}" for c in result["checks"]),
+    )
+
+
+def run_inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool) -> None:
+    """Describe one tokenizer, or two and what they share."""
+    start_logging()
+    from vocabalign.text.inspection import format_inspection, inspect_vocabularies
+
+    result = inspect_vocabularies(a, b, list(corpus))
+    show(result, as_json, format_inspection(result))
+
+
+def run_pipeline_file(path: str, options: dict[str, Any]) -> None:
+    """``vocabalign run``."""
+    from vocabalign.pipeline import read_pipeline
+
+    start_logging()
+    flags = {key: options[key] for key in ("seed", "device", "dtype", "out")}
+    pipeline = read_pipeline(find_shipped(path), list(options["overrides"]), **flags)
+    run_and_show(pipeline, options)
+
+
+def run_and_show(pipeline: Any, options: dict[str, Any]) -> None:
+    """Run a pipeline and show where its artefacts are, and its table of models."""
+    from vocabalign.pipeline import plan_stages, run_pipeline
+
+    if options["dry_run"]:
+        show_plan([(stage.stage, stage.config) for stage in plan_stages(pipeline)], options["as_json"])
+        return
+    stages, table = [], ""
+    steps = {"first": options.get("first"), "last": options.get("last"), "force": options.get("force", False)}
+    metrics: dict[str, Any] = {}
+    for planned, ran in run_pipeline(pipeline, **steps):
+        manifest = read_manifest(planned.config.out)
+        row = {key: manifest[key] for key in ("stage", "seconds", "peak_memory_bytes")}
+        stages.append({"name": planned.name, "out": str(planned.config.out), "ran": ran, **row})
+        if planned.stage == "evaluate":
+            metrics = json.loads((planned.config.out / "metrics.json").read_text(encoding="utf-8"))
+    if metrics:
+        from vocabalign.evaluation.evaluate_stage import format_table
+
+        table = format_table(metrics)
+    lines = [f"{row['name']:<18} {row['seconds']:7.1f} s {row['peak_memory_bytes'] / 2**20:7.0f} MiB" for row in stages]
+    report = [f"{row['out']}/report.html" for row in stages if row["stage"] == "report"]
+    show(
+        {"out": str(pipeline.out), "stages": stages, **metrics}, options["as_json"], "\n".join([*lines, table, *report])
+    )
+
+
+def run_adapt(options: dict[str, Any]) -> None:
+    """``vocabalign adapt``: write DIR/pipeline.yaml and run it."""
+    from vocabalign.adapt import adaptation_pipeline
+
+    start_logging()
+    run_and_show(adaptation_pipeline(options), options)
+
+
+def run_compare(options: dict[str, Any]) -> None:
+    """``vocabalign compare``."""
+    from vocabalign.compare import compare_rows, format_comparison
+
+    start_logging()
+    result = compare_rows(**{key: value for key, value in options.items() if key != "as_json"})
+    show(result, options["as_json"], format_comparison(result))
+
+
+def run_init(name: str | None, out: str | None, overwrite: bool) -> None:
+    """Copy a shipped YAML file; without a name, list them."""
+    if name is None:
+        click.echo("\n".join(path.stem for path in shipped_files()))
+        return
+    matches = [path for path in shipped_files() if path.stem == name]
+    if not matches:
+        known = ", ".join(path.stem for path in shipped_files())
+        raise ConfigError(f"There is no shipped file '{name}'; there are {known}.")
+    target = Path(out or f"{name}.yaml")
+    if target.exists() and not overwrite:
+        raise ArtifactError(f"{target} exists already: choose another --out, or say --overwrite to replace it.")
+    shutil.copyfile(matches[0], target)
+    click.echo(f"{target}")
+
+
+def shipped_files() -> list[Path]:
+    """Pipelines and configurations: beside the package in a checkout, under share/ when installed."""
+    root = Path(__file__).resolve().parents[1]
+    roots = [root] if (root / "pipelines").is_dir() else [Path(sys.prefix) / "share" / "vocabalign"]
+    return sorted(path for base in roots for kind in ("pipelines", "configs") for path in (base / kind).glob("*.yaml"))
+
+
+def find_shipped(path: str) -> str:
+    """A pipeline that is not a file here, but has a shipped one's name (``pipelines/quickstart.yaml``)."""
+    if Path(path).exists():
+        return path
+    matches = [shipped for shipped in shipped_files() if Path(path).name == shipped.name]
+    return str(matches[0]) if matches else path
+
+
+def show(value: dict[str, Any], as_json: bool, text: str) -> None:
+    """A result on standard output."""
+    click.echo(json.dumps(value, ensure_ascii=False, default=str) if as_json else text)
+
+
+def show_plan(stages: list[tuple[str, StageConfig]], as_json: bool) -> None:
+    """What a dry run says."""
+    from vocabalign.planning import plan_stage
+
+    plans = [plan_stage(stage, config) for stage, config in stages]
+    total = {
+        "seconds_here": round(sum(plan.seconds_here for plan in plans)),
+        "stages": [plan.as_json() for plan in plans],
+    }
+    show(total, as_json, "\n".join(str(plan) for plan in plans))
+
+
+def start_logging() -> None:
+    """Plain lines on standard error, and quiet libraries."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    context = click.get_current_context(silent=True)
+    quiet = bool(context and context.obj and context.obj.get("quiet"))
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    logger.handlers[:] = [handler]
+    logger.propagate = False
+    logger.setLevel(logging.WARNING if quiet else logging.INFO)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """(sentence, exit code) for an error that reached the top."""
+    if isinstance(error, VocabAlignError):
+        return str(error), error.exit_code
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return "No space left on the disk: free some and run the same command again; nothing half-written was kept.", 1
+    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
+        return "Out of memory: lower the batch size or block_mebibytes (see --dry-run for the memory needed).", 1
+    reason = " ".join(str(error).split())[:300]
+    return f"Something unexpected happened ({type(error).__name__}: {reason}); run again with --debug to see where.", 1

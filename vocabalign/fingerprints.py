@@ -1,0 +1,79 @@
+"""Fingerprints: what a result was made from, told by content and not by name or time."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from vocabalign.errors import ArtifactError
+
+MANIFEST = "manifest.json"
+_WHOLE_FILE_BYTES = 2**30
+
+
+def fingerprint_paths(paths: Path | str | list[str]) -> str:
+    """Fingerprint of the content of one or several files or folders; globs are expanded."""
+    if isinstance(paths, (list, tuple)):
+        return digest_of(fingerprint_paths(path) for path in paths)
+    path = Path(paths)
+    if path.is_dir():
+        return fingerprint_folder(path)
+    if path.is_file():
+        return fingerprint_file(path)
+    matches = sorted(path.parent.glob(path.name)) if path.name else []
+    if not matches:
+        raise ArtifactError(f"{path} does not exist: check the path.")
+    return digest_of(fingerprint_paths(match) for match in matches)
+
+
+def fingerprint_folder(folder: Path) -> str:
+    """Fingerprint of names and contents; the seconds and memory in a manifest do not count.
+
+    Of a run (a folder with artefacts inside) only the artefacts count, and of those not the report.
+    """
+    artefacts = [] if (folder / MANIFEST).is_file() else sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    if artefacts:
+        return digest_of(f"{path.name}\0{fingerprint_folder(path)}" for path in artefacts if not _is_report(path))
+    return digest_of(f"{name}\0{digest}" for name, digest in file_digests(folder))
+
+
+def _is_report(artefact: Path) -> bool:
+    try:
+        return json.loads((artefact / MANIFEST).read_text(encoding="utf-8")).get("stage") == "report"
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def fingerprint_file(path: Path) -> str:
+    """SHA-256 of a file's content; of a file over 1 GiB, of its size, time of change, first and last MiB."""
+    with path.open("rb") as file:
+        status = os.fstat(file.fileno())
+        if status.st_size <= _WHOLE_FILE_BYTES:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
+        digest.update(file.read(2**20))
+        file.seek(-(2**20), os.SEEK_END)
+        digest.update(file.read())
+        return digest.hexdigest()
+
+
+def fingerprint_value(value: object) -> str:
+    """SHA-256 of a JSON value, independent of the order of keys."""
+    return hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digests(folder: Path) -> list[tuple[str, str]]:
+    """(relative name, fingerprint) of every file in a folder but its manifest, sorted by name."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != MANIFEST)
+    return [(path.relative_to(folder).as_posix(), fingerprint_file(path)) for path in files]
+
+
+def digest_of(parts: Iterable[str]) -> str:
+    """SHA-256 of a sequence of texts."""
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part.encode() + b"\n")
+    return digest.hexdigest()
