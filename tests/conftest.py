@@ -14,7 +14,7 @@ TEXT = [
     "The cat sat on the mat, and the dog lay by the door.",
     "def add(first, second):\n    return first + second\n",
     "Once upon a time there was a little girl who lived in a small house near the wood.",
-    "She said: \"I'm going to the market to buy 3 apples, 12 pears and 250 nuts!\"",
+    'She said: "I\'m going to the market to buy 3 apples, 12 pears and 250 nuts!"',
     "Жила-была маленькая девочка, и была у неё красная шапочка.",
     "Der Müller hatte drei Söhne, eine Mühle, einen Esel und einen Kater.",
     "for index in range(10):\n        print(index, '\\t', index ** 2)\n",

@@ -34,7 +34,9 @@ def test_configurations_are_frozen():
 
 def test_overrides_are_yaml_and_nest():
     assert parse_overrides(["a.b=3", "a.c=[1, 2]", "d=null", "e=x=y"]) == {
-        "a": {"b": 3, "c": [1, 2]}, "d": None, "e": "x=y",
+        "a": {"b": 3, "c": [1, 2]},
+        "d": None,
+        "e": "x=y",
     }
 
 
@@ -74,4 +76,6 @@ def test_every_field_is_documented_and_every_input_is_a_field(stage):
     assert set(STAGES[stage].inputs) <= set(config_class.model_fields)
     root = Path(__file__).parents[1] / "vocabalign"
     assert all((root / package).is_dir() for package in STAGES[stage].packages)
-    assert (root / (STAGES[stage].function.split(":")[0].removeprefix("vocabalign.").replace(".", "/") + ".py")).is_file()
+    assert (
+        root / (STAGES[stage].function.split(":")[0].removeprefix("vocabalign.").replace(".", "/") + ".py")
+    ).is_file()

@@ -117,18 +117,15 @@ def write_artifact(
         }
         write_json(writer.folder / MANIFEST, manifest)
         _replace_folder(writer.folder, out)
-    except OSError as error:
+    except BaseException as error:
         shutil.rmtree(writer.folder, ignore_errors=True)
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if is_disk_full(error):
             raise ArtifactError(
                 f"No space left on the disk while writing {out}: free some space there or choose another --out; "
                 "nothing half-written was kept."
             ) from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
-            raise ArtifactError(f"{out} cannot be written: {error.strerror.lower()}; choose another --out.") from error
-        raise
-    except BaseException:
-        shutil.rmtree(writer.folder, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+            raise ArtifactError(f"{out} cannot be written ({error.strerror}): choose another --out.") from error
         raise
     shutil.rmtree(work_folder(out), ignore_errors=True)
 
@@ -193,6 +190,13 @@ def code_version(stage: str) -> str:
 
 def _is_reference(item: object) -> bool:
     return str(item).startswith("demo:")
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an error says that the disk is full, in the words of Python, safetensors or torch."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "StorageFull", "os error 28", "code: 28"))
 
 
 def refuse_existing(out: Path, overwrite: bool) -> None:

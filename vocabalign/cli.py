@@ -79,6 +79,17 @@ def out_option(command: Command) -> Command:
 
 
 @cli.command()
+@click.option("--standard-library", is_flag=True, default=None, help="Take the sources of Python's standard library.")
+@corpus_option
+@out_option
+@common
+def corpus(**options: Any) -> None:
+    """Make training and held-out text (train.jsonl, heldout.jsonl) from files."""
+    options["corpus"] = options["corpus"] or None
+    run_stage("corpus", options)
+
+
+@cli.command()
 @click.option("--tokenizer", metavar="DIR", help="Tokenizer or model folder.")
 @corpus_option
 @out_option

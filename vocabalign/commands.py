@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import logging
 import os
@@ -13,7 +12,7 @@ from typing import Any
 
 import click
 
-from vocabalign.artifacts import read_manifest
+from vocabalign.artifacts import is_disk_full, read_manifest
 from vocabalign.config import StageConfig, make_config, merge, parse_overrides, read_yaml
 from vocabalign.errors import ArtifactError, ConfigError, VocabAlignError
 from vocabalign.progress import logger
@@ -222,7 +221,7 @@ def explain(error: Exception) -> tuple[str, int]:
     """(sentence, exit code) for an error that reached the top."""
     if isinstance(error, VocabAlignError):
         return str(error), error.exit_code
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if is_disk_full(error):
         return "No space left on the disk: free some and run the same command again; nothing half-written was kept.", 1
     if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
         return "Out of memory: lower the batch size or block_mebibytes (see --dry-run for the memory needed).", 1
