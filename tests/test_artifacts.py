@@ -159,3 +159,12 @@ def test_a_value_has_one_fingerprint_whatever_the_order_of_its_keys():
 def test_a_manifest_is_json_that_reads_back(tmp_path):
     write(tmp_path / "out")
     assert json.loads((tmp_path / "out" / "manifest.json").read_text())["python"].startswith("3.")
+
+
+def test_globs_are_expanded_at_every_depth(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "x.txt").write_text("x")
+    pattern = f"{tmp_path}/**/*.txt"
+    before = fingerprint_paths(pattern)
+    (tmp_path / "y.txt").write_text("y")
+    assert fingerprint_paths(pattern) != before

@@ -62,12 +62,24 @@ def run_evaluate(models: tuple[str, ...], options: dict[str, Any]) -> None:
             return
         metrics = json.loads((STAGES["evaluate"].run(config) / "metrics.json").read_text(encoding="utf-8"))
     else:
-        from vocabalign.evaluation.evaluate_stage import evaluate_config
+        from vocabalign.evaluation.evaluate_stage import measure_configured
 
-        metrics = evaluate_config(stage_config("evaluate", {**options, "out": "."}))
-    from vocabalign.evaluation.evaluate_stage import format_table
+        metrics = measure_configured(stage_config("evaluate", {**options, "out": "."})).metrics
+    show(metrics, options["as_json"], "" if options["as_json"] else model_table(metrics))
 
-    show(metrics, options["as_json"], format_table(metrics) if not options["as_json"] else "")
+
+def model_table(metrics: dict[str, Any]) -> str:
+    """The table of models as text, as wide as the terminal (120 columns elsewhere)."""
+    import io
+
+    from rich.console import Console
+
+    from vocabalign.evaluation.table import format_table
+
+    terminal = sys.stdout.isatty()
+    console = Console(file=io.StringIO(), width=None if terminal else 120, force_terminal=terminal)
+    console.print(format_table(metrics))
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
 
 def name_models(folders: tuple[str, ...]) -> dict[str, str]:
@@ -118,7 +130,7 @@ def run_and_show(pipeline: Any, options: dict[str, Any]) -> None:
     if options["dry_run"]:
         show_plan([(stage.stage, stage.config) for stage in plan_stages(pipeline)], options["as_json"])
         return
-    stages, table = [], ""
+    stages: list[dict[str, Any]] = []
     steps = {"first": options.get("first"), "last": options.get("last"), "force": options.get("force", False)}
     metrics: dict[str, Any] = {}
     for planned, ran in run_pipeline(pipeline, **steps):
@@ -127,10 +139,7 @@ def run_and_show(pipeline: Any, options: dict[str, Any]) -> None:
         stages.append({"name": planned.name, "out": str(planned.config.out), "ran": ran, **row})
         if planned.stage == "evaluate":
             metrics = json.loads((planned.config.out / "metrics.json").read_text(encoding="utf-8"))
-    if metrics:
-        from vocabalign.evaluation.evaluate_stage import format_table
-
-        table = format_table(metrics)
+    table = model_table(metrics) if metrics and not options["as_json"] else ""
     lines = [f"{row['name']:<18} {row['seconds']:7.1f} s {row['peak_memory_bytes'] / 2**20:7.0f} MiB" for row in stages]
     report = [f"{row['out']}/report.html" for row in stages if row["stage"] == "report"]
     show(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -23,7 +24,7 @@ def fingerprint_paths(paths: Path | str | list[str]) -> str:
         return fingerprint_folder(path)
     if path.is_file():
         return fingerprint_file(path)
-    matches = sorted(path.parent.glob(path.name)) if path.name else []
+    matches = sorted(glob.glob(str(path), recursive=True))
     if not matches:
         raise ArtifactError(f"{path} does not exist: check the path.")
     return digest_of(fingerprint_paths(match) for match in matches)

@@ -7,6 +7,7 @@ minutes from days.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -120,7 +121,7 @@ def _flops_here() -> float:
 
 
 def _exists(path: str) -> bool:
-    return Path(path).exists() or any(Path(path).parent.glob(Path(path).name))
+    return Path(path).exists() or bool(glob.glob(path, recursive=True))
 
 
 def resolve_quietly(reference: str) -> str:
@@ -136,7 +137,7 @@ def _size(path: Path) -> float:
         return float(sum(file.stat().st_size for file in path.rglob("*") if file.is_file()))
     if path.is_file():
         return float(path.stat().st_size)
-    return float(sum(match.stat().st_size for match in path.parent.glob(path.name)))
+    return float(sum(Path(match).stat().st_size for match in glob.glob(str(path), recursive=True)))
 
 
 def _config_value(reference: str, key: str, default: int) -> int:

@@ -1,0 +1,43 @@
+"""The lexicon as an artefact."""
+
+import numpy as np
+import pytest
+
+from vocabalign.artifacts import write_artifact
+from vocabalign.errors import ArtifactError
+from vocabalign.lexicon import Evidence, Lexicon
+
+
+def make_lexicon() -> Lexicon:
+    return Lexicon(
+        source_ids=np.array([[3, 1], [2, -1], [-1, -1]], dtype=np.int32),
+        weights=np.array([[0.75, 0.25], [1, 0], [0, 0]], dtype=np.float32),
+        evidence=np.array([Evidence.COOCCURRENCE, Evidence.IDENTICAL, Evidence.NONE], dtype=np.uint8),
+        confidence=np.array([0.5, 1, 0], dtype=np.float32),
+        source_fingerprint="s",
+        target_fingerprint="t",
+    )
+
+
+def test_a_lexicon_reads_back_as_it_was_written(tmp_path):
+    lexicon = make_lexicon()
+    with write_artifact(tmp_path / "l", "align", {}, {}) as writer:
+        lexicon.save(writer.folder)
+    again = Lexicon.load(tmp_path / "l")
+    for name in ("source_ids", "weights", "evidence", "confidence"):
+        assert np.array_equal(getattr(again, name), getattr(lexicon, name))
+    assert (again.source_fingerprint, again.target_fingerprint) == ("s", "t")
+
+
+def test_evidence_is_counted_by_class():
+    counts = make_lexicon().evidence_counts()
+    assert counts["identical"] == counts["cooccurrence"] == counts["none"] == 1 and sum(counts.values()) == 3
+
+
+def test_a_folder_without_a_lexicon_and_a_broken_file_are_told(tmp_path):
+    with pytest.raises(ArtifactError, match="holds no lexicon"):
+        Lexicon.load(tmp_path)
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "lexicon.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(ArtifactError, match="cannot be read"):
+        Lexicon.load(tmp_path)

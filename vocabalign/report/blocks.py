@@ -1,0 +1,67 @@
+"""What a page is made of; rendered alike as HTML and as Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from vocabalign.report.collect import LexiconTable
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells are plain text; ``numeric`` are the columns that stand right and ``tokens`` those from outside."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    numeric: frozenset[int] = frozenset()
+    tokens: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class Figure:
+    """An SVG element, and what it shows in words."""
+
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A sentence or two."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Code:
+    """Text to copy; folded away under ``title`` where it has one."""
+
+    text: str
+    title: str = ""
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What each model wrote after the prompt."""
+
+    prompt: str
+    texts: Sequence[tuple[str, str]]
+
+
+Block = Table | Figure | Paragraph | Code | Samples | LexiconTable
+
+
+@dataclass
+class Section:
+    """A heading with what stands under it."""
+
+    identity: str
+    title: str
+    blocks: list[Block] = field(default_factory=list)
+
+
+def number(value: float | None, digits: int = 0) -> str:
+    """``1,234.5``; "" for None."""
+    return "" if value is None else f"{value:,.{digits}f}"

@@ -1,0 +1,73 @@
+"""Three sentences that say what a run was: the change, the training, the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from vocabalign.report.collect import Artefact, Run
+
+
+def summary(run: Run) -> list[str]:
+    """At most one sentence each for the pipeline's own description, the vocabulary, the training and the scores."""
+    sentences = [run.description.strip()] if run.description.strip() else []
+    sentences += [sentence for sentence in (_vocabulary(run), _training(run), _scores(run)) if sentence]
+    return sentences
+
+
+def short_name(reference: object) -> str:
+    """The last part of a path; ``demo:source`` as it is."""
+    text = str(reference)
+    return text if text.startswith("demo:") else Path(text).name or text
+
+
+def _of_stage(run: Run, stage: str) -> list[Artefact]:
+    return [artefact for artefact in run.artefacts if artefact.stage == stage]
+
+
+def _vocabulary(run: Run) -> str:
+    for artefact in _of_stage(run, "transplant") + _of_stage(run, "align"):
+        source, target = (short_name(artefact.config.get(key, "?")) for key in ("source", "target"))
+        verb = "was given the vocabulary of" if artefact.stage == "transplant" else "was aligned with the vocabulary of"
+        subject = "The model" if artefact.stage == "transplant" else "The vocabulary of"
+        share = _identical_share(run)
+        tail = f"; {share:.1%} of its tokens have a twin with the same bytes" if share is not None else ""
+        return f"{subject} {source} {verb} {target}{tail}."
+    return ""
+
+
+def _identical_share(run: Run) -> float | None:
+    for counts in run.evidence.values():
+        total = sum(counts.values())
+        if "identical" in counts and total:
+            return counts["identical"] / total
+    return None
+
+
+def _training(run: Run) -> str:
+    """``finetuned was fine-tuned from transplanted in 300 steps; …``."""
+    parts = []
+    for artefact in run.artefacts:
+        steps = (artefact.config.get("training") or {}).get("steps")
+        tail = f" in {steps:,} steps" if isinstance(steps, int) else ""
+        if artefact.stage == "finetune":
+            parts.append(f"{artefact.name} was fine-tuned from {short_name(artefact.config.get('model', '?'))}{tail}")
+        elif artefact.stage == "distill":
+            student, teacher = (short_name(artefact.config.get(key, "?")) for key in ("student", "teacher"))
+            if artefact.config.get("distillation_weight") == 0:
+                parts.append(f"{artefact.name} was trained directly from {student}{tail}")
+            else:
+                parts.append(f"{artefact.name} was distilled from {teacher} into {student}{tail}")
+    return f"In training, {'; '.join(parts)}." if parts else ""
+
+
+def _scores(run: Run) -> str:
+    if not run.metrics:
+        return ""
+    metrics = list(run.metrics.values())[-1]
+    rows: Sequence[dict[str, Any]] = metrics["models"]
+    listed = ", ".join(f"{row['name']} {row['bits_per_byte']:.4f}" for row in rows)
+    size = (metrics.get("corpus") or {}).get("bytes")
+    text = f"{size / 1000:,.0f} kB of held-out text" if size else "held-out text"
+    return f"Bits per byte on {text} (less is better): {listed}."

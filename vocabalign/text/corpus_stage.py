@@ -1,0 +1,110 @@
+"""The ``corpus`` stage: training and held-out text as two JSON-lines files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from vocabalign.artifacts import stage_artifact
+from vocabalign.errors import ConfigError, CorpusError
+from vocabalign.stages import CorpusConfig
+from vocabalign.text import standard_library
+from vocabalign.text.corpus import corpus_files, read_documents
+
+# (name of the module or path, held out?, text)
+Item = tuple[str, bool, str]
+SIDES = ("train", "heldout")
+
+
+def run(config: CorpusConfig) -> Path:
+    """Write ``train.jsonl`` and ``heldout.jsonl``; each line has ``text`` and its ``module`` or ``path``.
+
+    Which side a document is on follows from a hash of its text, so that it stays there when the corpus
+    grows and equal texts are never on both sides. The standard library is split by module instead.
+
+    Raises:
+        ConfigError: both sources of text are given, or none.
+        CorpusError: the text cannot be read, or one of the two sides would be empty.
+        ArtifactError: ``out`` exists.
+    """
+    if config.standard_library == bool(config.corpus):
+        given = "both are given" if config.corpus else "neither is given"
+        raise ConfigError(f"Text comes from --standard-library or from --corpus, and {given}: choose one of them.")
+    if config.corpus:
+        corpus_files(config.corpus)  # told before anything is written
+    field, read = ("module", _library_items) if config.standard_library else ("path", lambda: _file_items(config))
+    limits = {"train": config.max_bytes, "heldout": config.heldout_max_bytes}
+    with stage_artifact("corpus", config) as writer:
+        writer.metrics.update(_write(writer.folder, field, read, limits))
+    return Path(config.out)
+
+
+def _library_items() -> Iterator[Item]:
+    for passage in standard_library.passages():
+        if passage.text.strip():
+            yield passage.module, standard_library.is_heldout(passage.module), passage.text
+
+
+def _file_items(config: CorpusConfig) -> Iterator[Item]:
+    threshold = config.heldout_percent / 100
+    for document in read_documents(config.corpus):
+        yield document.path, _fraction(b"split", document.text) < threshold, document.text
+
+
+def _fraction(salt: bytes, text: str) -> float:
+    """A number in [0, 1) that follows from the text alone."""
+    digest = hashlib.blake2b(text.encode(), digest_size=8, salt=salt).digest()
+    return int.from_bytes(digest) / 2**64
+
+
+def _write(
+    folder: Path, field: str, read: Callable[[], Iterator[Item]], limits: dict[str, int | None]
+) -> dict[str, int]:
+    thresholds = _thresholds(read, limits)
+    counts = {f"{side}_{unit}": 0 for side in SIDES for unit in ("documents", "bytes")}
+    files = {side: (folder / f"{side}.jsonl").open("w", encoding="utf-8", newline="\n") for side in SIDES}
+    try:
+        for name, heldout, text in read():
+            side = SIDES[heldout]
+            if _fraction(b"sample", text) >= thresholds[side]:
+                continue
+            files[side].write(json.dumps({"text": text, field: name}, ensure_ascii=False) + "\n")
+            counts[f"{side}_documents"] += 1
+            counts[f"{side}_bytes"] += len(text.encode())
+    finally:
+        for file in files.values():
+            file.close()
+    for side in SIDES:
+        if not counts[f"{side}_documents"]:
+            total = sum(counts[f"{side}_documents"] for side in SIDES)
+            raise CorpusError(
+                f"None of the {total} documents would be in {side}.jsonl: give more text, or change heldout_percent, "
+                "max_bytes or heldout_max_bytes."
+            )
+    return counts
+
+
+def _thresholds(read: Callable[[], Iterator[Item]], limits: dict[str, int | None]) -> dict[str, float]:
+    """For each side, the hash below which documents are taken so that the side stays within its limit.
+
+    Documents are taken in the order of their hashes, which spreads them evenly over the corpus. A first pass
+    over the text finds how far that goes; only hashes and sizes are kept.
+    """
+    thresholds = dict.fromkeys(SIDES, 1.0)
+    if not any(limits.values()):
+        return thresholds
+    sizes: dict[str, list[tuple[float, int]]] = {side: [] for side in SIDES}
+    for _, heldout, text in read():
+        sizes[SIDES[heldout]].append((_fraction(b"sample", text), len(text.encode())))
+    for side, limit in limits.items():
+        if limit is None:
+            continue
+        taken = 0
+        for fraction, size in sorted(sizes[side]):
+            taken += size
+            if taken > limit:
+                thresholds[side] = fraction
+                break
+    return thresholds

@@ -1,0 +1,220 @@
+"""Loading tokenizers so that the ids are right, checked by encoding.
+
+transformers 5 may build a tokenizer anew from its class instead of from ``tokenizer.json``: the ids are then
+those of another tokenizer, without a word. So whatever is loaded is compared with the file itself.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vocabalign.errors import ModelError, TokenizerError
+from vocabalign.models import resolve
+from vocabalign.text.probes import first_difference, probe_texts
+from vocabalign.text.vocabulary import EncodeBatch
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
+    from transformers import PreTrainedTokenizerBase
+
+logger = logging.getLogger("vocabalign")
+
+# What transformers can build a tokenizer from without a tokenizer.json.
+_OTHER_FILES = ("vocab.txt", "vocab.json")
+
+
+def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, with the ids that its ``tokenizer.json`` (or SentencePiece model) gives.
+
+    ``AutoTokenizer`` is taken where it agrees with the file on all probe texts, else
+    ``PreTrainedTokenizerFast``, which reads the file as it is.
+
+    Raises:
+        TokenizerError: nothing that could be loaded is there, or it needs code of its own.
+    """
+    folder = tokenizer_folder(folder)
+    config = read_tokenizer_config(folder)
+    if (folder / "tokenizer.json").is_file():
+        raw = read_raw_tokenizer(folder / "tokenizer.json")
+        return _load_verified(folder, raw, config)
+    if _needs_remote_code(config):
+        raise TokenizerError(
+            f"{folder} needs code of its own for its tokenizer (auto_map), which is never executed: "
+            "give a folder with a tokenizer.json."
+        )
+    models = sorted(folder.glob("*.model"))
+    if models:
+        from vocabalign.text.sentencepiece_models import convert_sentencepiece
+
+        return _wrap(*convert_sentencepiece(models[0]), config)
+    if not any((folder / name).is_file() for name in _OTHER_FILES):
+        raise TokenizerError(f"{folder} holds no tokenizer: expected a tokenizer.json or a SentencePiece *.model.")
+    tokenizer = load_auto(folder)
+    if isinstance(tokenizer, Exception):
+        raise TokenizerError(f"The tokenizer in {folder} cannot be loaded: {one_line(tokenizer)}")
+    backend_of(tokenizer)
+    return tokenizer
+
+
+def tokenizer_folder(reference: str | Path) -> Path:
+    """The folder that a reference names.
+
+    Raises:
+        TokenizerError: there is none.
+    """
+    try:
+        folder = resolve(reference)
+    except ModelError as error:
+        raise TokenizerError(str(error)) from None
+    if folder.name == "tokenizer.json" or folder.suffix == ".model":
+        return folder.parent
+    if not folder.is_dir():
+        raise TokenizerError(f"{folder} is not a folder: expected a tokenizer or model folder.")
+    return folder
+
+
+def read_raw_tokenizer(path: Path) -> Tokenizer:
+    """A ``tokenizer.json`` as the tokenizers library reads it, without truncation and padding.
+
+    Raises:
+        TokenizerError: the file is not a tokenizer.
+    """
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises bare Exception
+        raise TokenizerError(f"{path} cannot be read as a tokenizer: {one_line(error)}") from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def read_tokenizer_config(folder: Path) -> dict[str, Any]:
+    """``tokenizer_config.json`` of a folder; empty where there is none.
+
+    Raises:
+        TokenizerError: the file is not JSON.
+    """
+    path = folder / "tokenizer_config.json"
+    if not path.is_file():
+        return {}
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise TokenizerError(f"{path} is not valid JSON: {error}.") from error
+    if not isinstance(config, dict):
+        raise TokenizerError(f"{path} holds a {type(config).__name__}; expected a JSON object.")
+    return config
+
+
+def _needs_remote_code(config: Mapping[str, Any]) -> bool:
+    classes = (config.get("auto_map") or {}).get("AutoTokenizer") or []
+    classes = [classes] if isinstance(classes, str) else classes
+    return any(name and not name.startswith("transformers--") for name in classes)
+
+
+def _load_verified(folder: Path, raw: Tokenizer, config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    specials = [token.content for token in raw.get_added_tokens_decoder().values()]
+    texts = probe_texts(specials)
+    # A folder with its own code would make AutoTokenizer ask; the file alone says all there is to know.
+    tokenizer = None if _needs_remote_code(config) else load_auto(folder)
+    if tokenizer is not None and not isinstance(tokenizer, Exception):
+        difference = describe_difference(tokenizer, raw, texts)
+        if difference is None:
+            logger.debug("%s: AutoTokenizer (%s) agrees with tokenizer.json", folder, type(tokenizer).__name__)
+            return tokenizer
+        logger.info("%s: AutoTokenizer is not used, %s; PreTrainedTokenizerFast is", folder, difference)
+    from transformers import PreTrainedTokenizerFast
+
+    try:
+        tokenizer = PreTrainedTokenizerFast.from_pretrained(folder, local_files_only=True)
+    except Exception as error:
+        raise TokenizerError(f"The tokenizer in {folder} cannot be loaded: {one_line(error)}") from error
+    difference = describe_difference(tokenizer, raw, texts, compare_size=False)
+    if difference is not None:
+        raise TokenizerError(
+            f"transformers does not load the tokenizer in {folder} as its tokenizer.json: {difference}."
+        )
+    return tokenizer
+
+
+def load_auto(folder: Path) -> PreTrainedTokenizerBase | Exception:
+    """What ``AutoTokenizer`` makes of a folder, as users will call it; its error where it fails."""
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
+    except Exception as error:  # it fails in many ways, with many types
+        return error
+
+
+def describe_difference(
+    tokenizer: PreTrainedTokenizerBase, raw: Tokenizer, texts: Sequence[str], *, compare_size: bool = True
+) -> str | None:
+    """How a loaded tokenizer differs from the one in the file; None where it does not."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        return f"{type(tokenizer).__name__} is not a fast tokenizer"
+    encode = make_encode_batch(backend)
+    text = first_difference(
+        lambda text: encode([text])[0], lambda text: raw.encode(text, add_special_tokens=False).ids, texts
+    )
+    if text is not None:
+        return f"it gives other ids for {text[:60]!r}"
+    if compare_size and backend.get_vocab_size() != raw.get_vocab_size():
+        return f"it has {backend.get_vocab_size()} tokens instead of {raw.get_vocab_size()}"
+    return None
+
+
+def backend_of(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """The tokenizers-library object inside a transformers tokenizer.
+
+    Raises:
+        TokenizerError: there is none (a tokenizer written in Python).
+    """
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if backend is None:
+        raise TokenizerError(
+            f"The bytes of the tokens of {type(tokenizer).__name__} cannot be told: it is not a fast tokenizer; "
+            "give it as (list of bytes, encode function)."
+        )
+    return backend
+
+
+def make_encode_batch(backend: Tokenizer) -> EncodeBatch:
+    """A function from texts to ids: no special tokens added, nothing cut off or padded, no warnings."""
+    encode_many = getattr(backend, "encode_batch_fast", backend.encode_batch)
+
+    def encode_batch(texts: Sequence[str]) -> list[list[int]]:
+        # transformers leaves its last truncation and padding on the shared object.
+        if backend.truncation is not None:
+            backend.no_truncation()
+        if backend.padding is not None:
+            backend.no_padding()
+        return [encoding.ids for encoding in encode_many(list(texts), add_special_tokens=False)]
+
+    return encode_batch
+
+
+def _wrap(backend: Tokenizer, roles: Mapping[str, str], config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
+    """A converted tokenizer with the roles that the folder's configuration, or else the model itself, names."""
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = backend.get_vocab()
+    chosen = {}
+    for role in ("bos", "eos", "unk", "pad", "mask"):
+        value = config.get(f"{role}_token", roles.get(role))
+        value = value.get("content") if isinstance(value, Mapping) else value
+        if value in vocabulary:
+            chosen[f"{role}_token"] = value
+    return PreTrainedTokenizerFast(tokenizer_object=backend, **chosen)
+
+
+def one_line(error: Exception) -> str:
+    """An error of another library in one line."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
