@@ -29,6 +29,15 @@ def test_a_lexicon_reads_back_as_it_was_written(tmp_path):
     assert (again.source_fingerprint, again.target_fingerprint) == ("s", "t")
 
 
+def test_equal_lexicons_give_equal_files(tmp_path):
+    files = []
+    for name in "abcdef":
+        (tmp_path / name).mkdir()
+        make_lexicon().save(tmp_path / name)
+        files.append((tmp_path / name / "lexicon.safetensors").read_bytes())
+    assert len(set(files)) == 1
+
+
 def test_evidence_is_counted_by_class():
     counts = make_lexicon().evidence_counts()
     assert counts["identical"] == counts["cooccurrence"] == counts["none"] == 1 and sum(counts.values()) == 3

@@ -83,7 +83,7 @@ def adaptation_stages(options: dict[str, Any]) -> dict[str, Any]:
         {
             "name": "finetuned",
             "stage": "finetune",
-            "inputs": {"model": "@transplanted", "corpus": corpus, "heldout": heldout, "source": source},
+            "inputs": {"model": "@transplanted", "corpus": corpus, "heldout": heldout},
             "config": training,
         },
     ]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -75,8 +75,9 @@ class Lexicon:
             "evidence": np.ascontiguousarray(self.evidence, dtype=np.uint8),
             "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
         }
-        fingerprints = {"source_fingerprint": self.source_fingerprint, "target_fingerprint": self.target_fingerprint}
-        save_file(tensors, folder / "lexicon.safetensors", metadata=fingerprints)
+        # One key: safetensors writes several in an order that differs from run to run.
+        fingerprints = json.dumps({"source": self.source_fingerprint, "target": self.target_fingerprint})
+        save_file(tensors, folder / "lexicon.safetensors", metadata={"fingerprints": fingerprints})
 
     @classmethod
     def load(cls, folder: Path | str) -> Lexicon:
@@ -93,13 +94,13 @@ class Lexicon:
         read_manifest(folder)
         try:
             with safe_open(path, "numpy") as file:
-                metadata: dict[str, Any] = file.metadata() or {}
+                fingerprints = json.loads((file.metadata() or {}).get("fingerprints", "{}"))
                 names = ("source_ids", "weights", "evidence", "confidence")
                 arrays = {name: file.get_tensor(name) for name in names}
-        except SafetensorError as error:
+        except (SafetensorError, ValueError, KeyError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}.") from error
         return cls(
             **arrays,
-            source_fingerprint=metadata.get("source_fingerprint", ""),
-            target_fingerprint=metadata.get("target_fingerprint", ""),
+            source_fingerprint=fingerprints.get("source", ""),
+            target_fingerprint=fingerprints.get("target", ""),
         )

@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import pytest
+
+from vocabalign.alignment.embed_stage import load_embeddings, run
+from vocabalign.artifacts import read_manifest
+from vocabalign.errors import ArtifactError
+from vocabalign.stages import EmbedConfig, EmbeddingOptions
+from vocabalign.text.tokenizers import load_vocabulary
+
+
+def test_the_artefact_is_read_back_for_its_own_tokenizer_only(
+    tmp_path, byte_level_folder, metaspace_folder, corpus_file
+):
+    options = EmbeddingOptions(dimensions=8, epochs=1)
+    config = EmbedConfig(
+        tokenizer=str(byte_level_folder),
+        corpus=[str(corpus_file)],
+        embeddings=options,
+        out=tmp_path / "e",
+        device="cpu",
+    )
+    folder = run(config)
+    vocabulary = load_vocabulary(byte_level_folder)
+    embeddings = load_embeddings(folder, vocabulary)
+    assert embeddings.vectors.shape == (len(vocabulary), 8)
+    metrics = read_manifest(folder)["metrics"]
+    assert metrics["tokens"] == embeddings.counts.sum() > 0
+    assert metrics["covered_share"] == pytest.approx(embeddings.covered.mean())
+    with pytest.raises(ArtifactError, match="made with another tokenizer"):
+        load_embeddings(folder, load_vocabulary(metaspace_folder))
+    with pytest.raises(ArtifactError, match="exists already"):
+        run(config)

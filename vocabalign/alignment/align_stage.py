@@ -1,0 +1,219 @@
+"""The ``align`` stage: from two tokenizers and text to the lexicon, on disk or in memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+
+from vocabalign.alignment.anchors import anchor_pairs, identical_source
+from vocabalign.alignment.embed_stage import load_embeddings
+from vocabalign.alignment.embeddings import TokenEmbeddings, learn_token_embeddings
+from vocabalign.alignment.exports import embedding_map, write_table
+from vocabalign.alignment.lexicon_building import build_lexicon
+from vocabalign.alignment.mapping import Mapping as SpaceMapping
+from vocabalign.alignment.mapping import MappingOptions
+from vocabalign.alignment.matching import (
+    FEWEST_ANCHORS,
+    MatchOptions,
+    find_neighbors,
+    known_pair_precision,
+    make_common_space,
+    shared_vectors,
+)
+from vocabalign.alignment.scores import bleu1_both_ways, coverage, hub_statistics, take_text
+from vocabalign.artifacts import stage_artifact, write_json
+from vocabalign.errors import ConfigError, TooFewAnchorsError
+from vocabalign.lexicon import Lexicon
+from vocabalign.models import pick_device
+from vocabalign.stages import AlignConfig, EmbeddingOptions
+from vocabalign.text.corpus import read_texts
+from vocabalign.text.covers import cover_counts
+from vocabalign.text.segmentation import segment_many
+from vocabalign.text.special_tokens import map_special_tokens
+from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.text.vocabulary import Vocabulary
+
+logger = logging.getLogger("vocabalign")
+
+Texts = Sequence[str] | Callable[[], Iterable[str]]
+TOKALIGN_ANCHORS = 300
+SCORED_BYTES = 200_000
+
+
+@dataclass(frozen=True, eq=False)
+class AlignmentResult:
+    """All that an alignment found.
+
+    Attributes:
+        lexicon: target token -> source tokens with weights, evidence and confidence.
+        mapping: between the embedding spaces; None where none was needed or possible.
+        source_embeddings: (S, D) token embeddings.
+        target_embeddings: (T, D) token embeddings.
+        anchors: (A, 2) int64 shared tokens (source id, target id) that the mapping was learned from.
+        scores: numbers for the manifest.
+    """
+
+    lexicon: Lexicon
+    mapping: SpaceMapping | None
+    source_embeddings: TokenEmbeddings
+    target_embeddings: TokenEmbeddings
+    anchors: np.ndarray
+    scores: dict[str, Any]
+
+
+def run(config: AlignConfig) -> Path:
+    """Align two tokenizers and write the lexicon.
+
+    Raises:
+        TokenizerError, CorpusError: what was named cannot be read.
+        ArtifactError: the folder exists, or given embeddings belong to another tokenizer.
+        TooFewAnchorsError: a paper's method was asked for and the vocabularies share too little.
+    """
+    with stage_artifact("align", config) as writer:
+        source, target = load_vocabulary(config.source), load_vocabulary(config.target)
+        result = align_vocabularies(source, target, lambda: read_texts(config.corpus), config)
+        result.lexicon.save(writer.folder)
+        write_table(writer.folder / "lexicon.tsv", result.lexicon, source, target)
+        spaces = (result.source_embeddings, result.target_embeddings)
+        write_json(writer.folder / "map.json", embedding_map(source, target, *spaces, result.anchors, result.mapping))
+        writer.metrics.update(result.scores)
+    return config.out
+
+
+def align_vocabularies(
+    source: Vocabulary,
+    target: Vocabulary,
+    texts: Texts,
+    config: AlignConfig,
+    *,
+    special_tokens: Mapping[str, str] = MappingProxyType({}),
+) -> AlignmentResult:
+    """Align two vocabularies on text that both cut; nothing is written.
+
+    Args:
+        source: S tokens; the vocabulary that the model has.
+        target: T tokens; the vocabulary that it shall get.
+        texts: documents that can be gone through several times: a sequence, or a function that begins anew.
+        config: the options; what it says of tokenizers, text and output folder is not looked at.
+        special_tokens: overrides for special tokens, target -> source.
+
+    Raises:
+        CorpusError: there is no text.
+        ConfigError: the texts can be gone through only once, or given vectors differ in dimension.
+        ArtifactError: given embeddings belong to another tokenizer.
+        TooFewAnchorsError: ``tokalign`` or ``tokalign++`` without enough shared tokens.
+    """
+    method, seed = config.method, config.seed
+    source_embeddings = load_embeddings(config.source_embeddings, source) if config.source_embeddings else None
+    target_embeddings = load_embeddings(config.target_embeddings, target) if config.target_embeddings else None
+
+    # ---- What is known beforehand: identical tokens, roles, and the spans of one text cut both ways ----
+    identical = identical_source(source, target, config.anchors)
+    roles = map_special_tokens(source, target, special_tokens)
+    logger.info("align: counting which source tokens cover which target tokens")
+    cover = cover_counts(source, target, _read(texts))
+
+    # ---- Token embeddings ----
+    num_shared = len(anchor_pairs(identical, cover.source_counts, cover.target_counts))
+    options = _fitting(config.embeddings, num_shared, source_embeddings or target_embeddings)
+    logger.info("align: learning token embeddings (%s, %d dimensions)", options.method, options.dimensions)
+    source_embeddings = source_embeddings or learn_token_embeddings(source, _read(texts), options, seed)
+    target_embeddings = target_embeddings or learn_token_embeddings(target, _read(texts), options, seed)
+    _check_dimensions(source_embeddings, target_embeddings)
+
+    # ---- The distributional layer, and how far to trust it ----
+    matching = MatchOptions(
+        space="relative" if method == "tokalign" else "mapped",
+        mapping=MappingOptions(self_learning=config.self_learning, seed=seed),
+        csls_neighbors=config.csls_neighbors,
+        device=str(pick_device(config.device)),
+        block_mebibytes=config.block_mebibytes,
+    )
+    limit = config.num_anchors or (TOKALIGN_ANCHORS if method == "tokalign" else None)
+    shared = shared_vectors(identical, source_embeddings, target_embeddings)
+    logger.info("align: making one space of both, with %d anchors", len(shared[:limit]))
+    precision = known_pair_precision(source_embeddings, target_embeddings, shared, matching, seed, limit)
+    # fastText knows hidden pairs by their characters, which they share: finding them says nothing of other tokens.
+    sees_characters = "fasttext" in (source_embeddings.method, target_embeddings.method)
+    mapping, neighbors = None, None
+    try:
+        space = make_common_space(source_embeddings, target_embeddings, shared[:limit], matching)
+    except TooFewAnchorsError as error:
+        if method != "auto":
+            raise
+        logger.warning("%s Going on with spans and segmentation alone.", error)
+    else:
+        mapping = space.mapping
+        counts = (source_embeddings.counts, target_embeddings.counts)
+        width = config.top_k if method == "auto" else 1
+        neighbors = find_neighbors(space, *counts, np.flatnonzero(identical < 0), width, matching)
+
+    # ---- The lexicon ----
+    lexicon = build_lexicon(
+        source,
+        target,
+        method=method,
+        top_k=config.top_k,
+        identical=identical,
+        roles=roles,
+        overlap=cover.overlap,
+        target_counts=cover.target_counts,
+        segment=lambda tokens: segment_many(source, tokens),
+        neighbors=neighbors,
+        precision=None if sees_characters else precision.get("known_pair_precision_at_1"),
+    )
+
+    # ---- Scores ----
+    scores: dict[str, Any] = {
+        **coverage(lexicon, cover.target_counts),
+        **hub_statistics(lexicon),
+        **bleu1_both_ways(lexicon, source, target, take_text(_read(texts), SCORED_BYTES)),
+        **precision,
+        "known_pairs_share_characters": sees_characters,
+        "anchors": len(shared[:limit]),
+        "dimensions": int(source_embeddings.vectors.shape[1]),
+        "unaligned_bytes": cover.num_bytes_unaligned,
+        "uncovered_target_tokens": int((~target_embeddings.covered).sum()),
+        "mapping_objectives": list(mapping.objectives) if mapping else [],
+        "mapping_pairs": list(mapping.pairs) if mapping else [],
+    }
+    return AlignmentResult(lexicon, mapping, source_embeddings, target_embeddings, shared[:limit], scores)
+
+
+def _read(texts: Texts) -> Iterable[str]:
+    if callable(texts):
+        return texts()
+    if isinstance(texts, (str, Iterator)):
+        raise ConfigError("The texts must be a sequence of documents or a function that returns them anew each time.")
+    return texts
+
+
+def _fitting(options: EmbeddingOptions, num_anchors: int, given: TokenEmbeddings | None) -> EmbeddingOptions:
+    """As many dimensions as the shared tokens can determine, with half of them to spare; as given ones have."""
+    if given is not None:
+        return options.model_copy(update={"dimensions": given.vectors.shape[1]})
+    most = num_anchors // 2
+    if num_anchors < FEWEST_ANCHORS or options.dimensions <= most:
+        return options
+    logger.warning(
+        "%d shared tokens determine at most %d dimensions: embeddings have %d instead of %d.",
+        num_anchors,
+        num_anchors,
+        most,
+        options.dimensions,
+    )
+    return options.model_copy(update={"dimensions": most})
+
+
+def _check_dimensions(source: TokenEmbeddings, target: TokenEmbeddings) -> None:
+    found = (source.vectors.shape[1], target.vectors.shape[1])
+    if found[0] != found[1]:
+        raise ConfigError(
+            f"The source's embeddings have {found[0]} dimensions and the target's {found[1]}: learn both with the same."
+        )

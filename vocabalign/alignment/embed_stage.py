@@ -1,0 +1,60 @@
+"""The ``embed`` stage: token embeddings of one tokenizer as an artefact, and the way to read them back."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from vocabalign.alignment.embeddings import TokenEmbeddings, learn_token_embeddings
+from vocabalign.artifacts import read_manifest, stage_artifact
+from vocabalign.errors import ArtifactError
+from vocabalign.stages import EmbedConfig
+from vocabalign.text.vocabulary import Vocabulary
+
+
+def run(config: EmbedConfig) -> Path:
+    """Learn token embeddings from the corpus and write them.
+
+    Returns:
+        The folder of the artefact.
+
+    Raises:
+        TokenizerError: the tokenizer cannot be loaded.
+        CorpusError: the corpus is missing or empty.
+        ArtifactError: the folder exists already.
+    """
+    from vocabalign.text.corpus import read_texts
+    from vocabalign.text.tokenizers import load_vocabulary
+
+    with stage_artifact("embed", config) as writer:
+        vocabulary = load_vocabulary(config.tokenizer)
+        embeddings = learn_token_embeddings(vocabulary, read_texts(config.corpus), config.embeddings, config.seed)
+        embeddings.save(writer.folder)
+        writer.metrics.update(embedding_metrics(embeddings))
+        writer.metrics["vocabulary_fingerprint"] = vocabulary.fingerprint
+    return config.out
+
+
+def embedding_metrics(embeddings: TokenEmbeddings) -> dict[str, float]:
+    """Tokens of text, tokens of the vocabulary, and which share of them has a vector."""
+    return {
+        "tokens": int(embeddings.counts.sum()),
+        "vocabulary_size": len(embeddings.counts),
+        "dimensions": int(embeddings.vectors.shape[1]),
+        "covered_share": float(embeddings.covered.mean()),
+    }
+
+
+def load_embeddings(folder: Path | str, vocabulary: Vocabulary) -> TokenEmbeddings:
+    """Token embeddings that ``embed`` wrote for this very vocabulary.
+
+    Raises:
+        ArtifactError: the folder is not such an artefact, or it belongs to another tokenizer.
+    """
+    read_manifest(folder)
+    embeddings = TokenEmbeddings.load(folder)
+    if embeddings.fingerprint != vocabulary.fingerprint or len(embeddings.counts) != len(vocabulary):
+        raise ArtifactError(
+            f"The token embeddings in {folder} were made with another tokenizer ({len(embeddings.counts):,} tokens) "
+            f"than '{vocabulary.name}' ({len(vocabulary):,} tokens): make them again with 'vocabalign embed'."
+        )
+    return embeddings

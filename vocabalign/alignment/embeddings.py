@@ -1,0 +1,213 @@
+"""Token embeddings: one vector for each id of one tokenizer, learned from text that it cut."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vocabalign.errors import ArtifactError, CorpusError, TrainingError
+from vocabalign.stages import EmbeddingOptions
+from vocabalign.text.vocabulary import Vocabulary
+
+if TYPE_CHECKING:
+    from gensim.models import Word2Vec
+
+# gensim silently drops what comes after this many words of a line.
+MAX_LINE_TOKENS = 10_000
+BATCH_CHARACTERS = 1_000_000
+# fastText hashes n-grams into this many rows for each token; gensim's default (2 million) takes 2.4 GB at D = 300.
+BUCKETS_PER_TOKEN = 8
+MIN_NGRAM, MAX_NGRAM = 2, 5
+_PRIVATE_USE = 0xF0000
+
+
+@dataclass(frozen=True, eq=False)
+class TokenEmbeddings:
+    """Vectors for the ids of one tokenizer; V tokens, D dimensions.
+
+    Attributes:
+        vectors: (V, D) float32; the row of a token without a vector is zero.
+        counts: (V,) int64, how often each token stands in the text; 0 = unseen.
+        fingerprint: of the vocabulary they belong to.
+        method: how they were learned; "" where that is not known.
+    """
+
+    vectors: np.ndarray
+    counts: np.ndarray
+    fingerprint: str
+    method: str = ""
+
+    def __post_init__(self) -> None:
+        assert self.vectors.ndim == 2 and self.counts.shape == self.vectors.shape[:1]
+
+    @property
+    def covered(self) -> np.ndarray:
+        """(V,) bool: which tokens have a vector."""
+        return np.asarray(self.vectors.any(axis=1))
+
+    def save(self, folder: Path) -> None:
+        """Write ``embeddings.safetensors`` and ``counts.npy`` into a folder."""
+        from safetensors.numpy import save_file
+
+        tensors = {"vectors": np.ascontiguousarray(self.vectors, dtype=np.float32)}
+        # One key: safetensors writes several in an order that changes from run to run.
+        about = json.dumps({"vocabulary_fingerprint": self.fingerprint, "method": self.method})
+        save_file(tensors, folder / "embeddings.safetensors", metadata={"about": about})
+        np.save(folder / "counts.npy", self.counts)
+
+    @classmethod
+    def load(cls, folder: Path | str) -> TokenEmbeddings:
+        """Read what ``save`` wrote.
+
+        Raises:
+            ArtifactError: a file is missing or broken, the shapes differ, or a vector is not finite.
+        """
+        from safetensors import SafetensorError, safe_open
+
+        folder = Path(folder)
+        try:
+            counts = np.load(folder / "counts.npy", allow_pickle=False)
+            with safe_open(folder / "embeddings.safetensors", "numpy") as file:
+                about = json.loads((file.metadata() or {}).get("about", "{}"))
+                vectors = file.get_tensor("vectors")
+        except FileNotFoundError:
+            raise ArtifactError(
+                f"{folder} holds no token embeddings (embeddings.safetensors and counts.npy): "
+                "make them with 'vocabalign embed'."
+            ) from None
+        except (SafetensorError, OSError, ValueError) as error:
+            raise ArtifactError(f"The token embeddings in {folder} cannot be read: {error}.") from error
+        if vectors.ndim != 2 or counts.shape != vectors.shape[:1]:
+            raise ArtifactError(
+                f"The token embeddings in {folder} do not fit together: vectors {vectors.shape}, counts {counts.shape}."
+            )
+        if not np.isfinite(vectors).all():
+            raise ArtifactError(f"The token embeddings in {folder} hold values that are not finite: learn them again.")
+        return cls(vectors, counts, about.get("vocabulary_fingerprint", ""), about.get("method", ""))
+
+
+def learn_token_embeddings(
+    vocabulary: Vocabulary, texts: Iterable[str], options: EmbeddingOptions, seed: int
+) -> TokenEmbeddings:
+    """Cut the texts with the tokenizer and learn a vector for every id that occurs.
+
+    Unseen tokens keep a zero row and count as uncovered: a vector made of the start value alone would
+    be noise that looks like evidence. With one worker the same call gives the same bits again.
+
+    Args:
+        vocabulary: V tokens.
+        texts: documents; gone through once.
+        options: method, D, window, epochs and the like.
+        seed: everything random follows from it.
+
+    Raises:
+        CorpusError: no text, or no token that is seen often enough.
+        TrainingError: the vectors are not finite.
+
+    Reference:
+        Mikolov et al. (2013) for skip-gram and CBOW, Bojanowski et al. (2017) for fastText; TokAlign++
+        (2605.13429) section 4.1 for vectors of token ids.
+    """
+    words = _words_of_tokens(vocabulary) if options.method == "fasttext" else None
+    with tempfile.TemporaryDirectory(prefix="vocabalign-") as folder:
+        corpus = Path(folder) / "tokens.txt"
+        counts, num_lines = _write_tokens(vocabulary, texts, corpus, options.max_tokens, words)
+        kept = np.flatnonzero(counts >= options.min_count)
+        if not len(kept):
+            raise CorpusError(
+                f"The text holds {counts.sum():,} tokens of '{vocabulary.name}' and none is seen {options.min_count} "
+                "times: give more text, or lower min_count."
+            )
+        names = [words[token] if words is not None else str(token) for token in kept]
+        model = _make_model(options, seed, len(kept))
+        model.build_vocab_from_freq(dict(zip(names, counts[kept].tolist(), strict=True)), corpus_count=num_lines)
+        total = int(counts.sum())
+        model.train(corpus_file=str(corpus), total_words=total, total_examples=num_lines, epochs=options.epochs)
+    vectors = np.zeros((len(vocabulary), options.dimensions), dtype=np.float32)
+    vectors[kept] = model.wv.vectors[[model.wv.key_to_index[name] for name in names]]
+    if not np.isfinite(vectors).all():
+        raise TrainingError(f"The token embeddings of '{vocabulary.name}' diverged: use fewer dimensions.")
+    return TokenEmbeddings(vectors, counts, vocabulary.fingerprint, options.method)
+
+
+def _make_model(options: EmbeddingOptions, seed: int, num_tokens: int) -> Word2Vec:
+    from gensim.models import FastText, Word2Vec
+
+    common = {
+        "vector_size": options.dimensions,
+        "window": options.window,
+        "negative": options.negative,
+        "min_count": 1,
+        "workers": options.workers,
+        "seed": seed,
+        "sg": int(options.method != "cbow"),
+    }
+    if options.method == "fasttext":
+        return FastText(**common, min_n=MIN_NGRAM, max_n=MAX_NGRAM, bucket=BUCKETS_PER_TOKEN * num_tokens)
+    return Word2Vec(**common)
+
+
+def batches(texts: Iterable[str], max_characters: int = BATCH_CHARACTERS) -> Iterator[list[str]]:
+    """Texts in lists of about this many characters, so that tokenizers work in parallel and memory stays bounded."""
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        batch.append(text)
+        size += len(text)
+        if size >= max_characters:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _write_tokens(
+    vocabulary: Vocabulary, texts: Iterable[str], path: Path, max_tokens: int | None, words: list[str] | None
+) -> tuple[np.ndarray, int]:
+    """Write ids as words, one document a line; (V,) int64 counts and the number of lines."""
+    counts = np.zeros(len(vocabulary), dtype=np.int64)
+    names = words if words is not None else [str(token) for token in range(len(vocabulary))]
+    left = max_tokens if max_tokens is not None else np.iinfo(np.int64).max
+    num_lines = 0
+    with path.open("w", encoding="utf-8") as file:
+        for batch in batches(texts):
+            flat = [np.empty(0, dtype=np.int64)]
+            for ids in vocabulary.encode_batch(batch):
+                ids = ids[:left]
+                left -= len(ids)
+                flat.append(np.asarray(ids, dtype=np.int64))
+                for start in range(0, len(ids), MAX_LINE_TOKENS):
+                    file.write(" ".join([names[token] for token in ids[start : start + MAX_LINE_TOKENS]]) + "\n")
+                    num_lines += 1
+            counts += np.bincount(np.concatenate(flat), minlength=len(counts))
+            if left <= 0:
+                break
+    return counts, num_lines
+
+
+def _words_of_tokens(vocabulary: Vocabulary) -> list[str]:
+    """A word for each id whose characters are the token's own, so that fastText's n-grams mean something.
+
+    White space would split the word and a byte that is no character cannot be written, so both are
+    replaced by private-use characters; tokens with the same bytes stay apart by a last character.
+    """
+    words: list[str] = []
+    seen: set[str] = set()
+    for token_id, token in enumerate(vocabulary.token_bytes):
+        text = "" if token is None else token.decode("utf-8", errors="surrogateescape")
+        word = "".join(chr(_PRIVATE_USE + (ord(c) & 0xFFFF)) if _unwritable(c) else c for c in text)
+        if not word or word in seen:
+            word += chr(_PRIVATE_USE + 0x10000 + token_id % 0xFFFE) + chr(_PRIVATE_USE + token_id // 0xFFFE)
+        seen.add(word)
+        words.append(word)
+    return words
+
+
+def _unwritable(character: str) -> bool:
+    return character.isspace() or not character.isprintable() or 0xDC00 <= ord(character) < 0xE000

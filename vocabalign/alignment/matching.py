@@ -1,0 +1,174 @@
+"""The distributional layer: carry both token embeddings into one space, and find neighbours there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from vocabalign.alignment.anchors import anchor_pairs
+from vocabalign.alignment.embeddings import TokenEmbeddings
+from vocabalign.alignment.evidence_layers import Neighbors
+from vocabalign.alignment.mapping import Mapping, MappingOptions, learn_mapping
+from vocabalign.alignment.neighbors import csls_top_k, top_k
+from vocabalign.alignment.relative import relative_representations
+from vocabalign.alignment.scores import precision_at
+from vocabalign.errors import TooFewAnchorsError
+
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.2, 1_000
+# Fewer pairs than this say nothing about a search.
+HELD_OUT_LEAST = 20
+# A search cannot be trusted that was fitted to fewer known pairs.
+FEWEST_ANCHORS = 16
+
+
+@dataclass(frozen=True, kw_only=True)
+class MatchOptions:
+    """How spaces are made comparable and searched.
+
+    Attributes:
+        space: ``mapped`` (orthogonal map and CSLS, TokAlign++) or ``relative`` (anchors and cosine, TokAlign).
+        mapping: choices of the map.
+        csls_neighbors: neighbourhood size of CSLS in the final search.
+        device: ``cpu`` or ``cuda``.
+        block_mebibytes: memory for one block of similarities.
+    """
+
+    space: Literal["mapped", "relative"] = "mapped"
+    mapping: MappingOptions = MappingOptions()
+    csls_neighbors: int = 10
+    device: str = "cpu"
+    block_mebibytes: int = 256
+
+
+@dataclass(frozen=True, eq=False)
+class CommonSpace:
+    """Both vocabularies' vectors in one space; zero rows for tokens without a vector.
+
+    Attributes:
+        source: (S, E) float32 rows of length 1.
+        target: (T, E) float32 rows of length 1.
+        mapping: the map that led there; None for relative representations.
+    """
+
+    source: np.ndarray
+    target: np.ndarray
+    mapping: Mapping | None
+
+
+def make_common_space(
+    source: TokenEmbeddings, target: TokenEmbeddings, anchors: np.ndarray, options: MatchOptions
+) -> CommonSpace:
+    """Carry both sides into a common space that the anchors determine.
+
+    Args:
+        source: vectors of S tokens.
+        target: vectors of T tokens, of the same dimension for ``mapped``.
+        anchors: (A, 2) int64 pairs (source id, target id).
+        options: see ``MatchOptions``.
+
+    Raises:
+        TooFewAnchorsError: the anchors do not determine the space.
+    """
+    if len(anchors) < FEWEST_ANCHORS:
+        raise TooFewAnchorsError(
+            f"The two vocabularies share {len(anchors)} tokens that the text uses; at least {FEWEST_ANCHORS} are "
+            "needed to compare embeddings: give more text, anchor by bytes (anchors: bytes), or use method auto, "
+            "which then goes by spans and segmentation alone."
+        )
+    if options.space == "relative":
+        reps = [
+            relative_representations(side.vectors, side.vectors[anchors[:, column]])
+            for column, side in enumerate((source, target))
+        ]
+        return CommonSpace(reps[0], reps[1], None)
+    mapping = learn_mapping(
+        source.vectors,
+        target.vectors,
+        anchors,
+        source_counts=source.counts,
+        target_counts=target.counts,
+        options=replace(options.mapping, csls_neighbors=options.csls_neighbors),
+        device=options.device,
+        block_mebibytes=options.block_mebibytes,
+    )
+    return CommonSpace(mapping.map_source(source.vectors), mapping.map_target(target.vectors), mapping)
+
+
+def find_neighbors(
+    space: CommonSpace,
+    source_counts: np.ndarray,
+    target_counts: np.ndarray,
+    wanted: np.ndarray,
+    k: int,
+    options: MatchOptions,
+) -> Neighbors:
+    """The k nearest source tokens of each wanted target token that has a vector.
+
+    Args:
+        space: from ``make_common_space``.
+        source_counts: (S,) how often each token stands in the text.
+        target_counts: (T,).
+        wanted: (Q,) int64 target ids.
+        k: neighbours.
+        options: CSLS in a ``mapped`` space, cosine in a ``relative`` one.
+    """
+    sources = np.flatnonzero(space.source.any(axis=1))
+    targets = np.flatnonzero(space.target.any(axis=1))
+    asked = wanted[np.isin(wanted, targets)]
+    keys, queries = space.source[sources], space.target[targets]
+    limits: dict[str, Any] = {"device": options.device, "block_mebibytes": options.block_mebibytes}
+    if options.space == "mapped":
+        rows = np.searchsorted(targets, asked)
+        scores, found = csls_top_k(keys, queries, k, options.csls_neighbors, queries=rows, **limits)
+    else:
+        scores, found = top_k(space.target[asked], keys, k, **limits)
+    cosines = np.empty_like(scores)
+    for column in range(scores.shape[1]):
+        cosines[:, column] = np.einsum("qd,qd->q", space.target[asked], keys[found[:, column]])
+    ids = sources[found]
+    support = np.minimum(target_counts[asked], source_counts[ids[:, 0]]) if ids.size else np.zeros(len(asked))
+    return Neighbors(asked, ids, scores, cosines, support)
+
+
+def shared_vectors(identical: np.ndarray, source: TokenEmbeddings, target: TokenEmbeddings) -> np.ndarray:
+    """(A, 2) int64 shared tokens (source id, target id) that have a vector on both sides, commonest first."""
+    pairs = anchor_pairs(identical, source.counts, target.counts)
+    return pairs[source.covered[pairs[:, 0]] & target.covered[pairs[:, 1]]]
+
+
+def known_pair_precision(
+    source: TokenEmbeddings,
+    target: TokenEmbeddings,
+    anchors: np.ndarray,
+    options: MatchOptions,
+    seed: int,
+    limit: int | None = None,
+) -> dict[str, float]:
+    """Hide a fifth of the anchors (at most 1,000), make the space from the rest (the first ``limit``), look for them.
+
+    An honest check of the distributional layer: the hidden pairs take part in no dictionary, and each is
+    looked for among all source tokens that have a vector.
+
+    Returns:
+        ``known_pair_precision_at_1``, ``_at_5`` and ``known_pairs_held_out``; empty where there are too few anchors.
+    """
+    num_held_out = min(int(HELD_OUT_SHARE * len(anchors)), HELD_OUT_MOST)
+    if num_held_out < HELD_OUT_LEAST:
+        return {}
+    hidden = np.zeros(len(anchors), dtype=bool)
+    hidden[np.random.default_rng(seed).permutation(len(anchors))[:num_held_out]] = True
+    try:
+        space = make_common_space(source, target, anchors[~hidden][:limit], options)
+    except TooFewAnchorsError:
+        return {}
+    held_out = anchors[hidden]
+    held_out = held_out[np.argsort(held_out[:, 1])]
+    found = find_neighbors(space, source.counts, target.counts, held_out[:, 1], 5, options)
+    truth = held_out[np.isin(held_out[:, 1], found.target_ids), 0]
+    return {
+        "known_pair_precision_at_1": precision_at(found.source_ids, truth, 1),
+        "known_pair_precision_at_5": precision_at(found.source_ids, truth, 5),
+        "known_pairs_held_out": len(truth),
+    }

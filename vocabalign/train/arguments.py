@@ -1,0 +1,83 @@
+"""TrainingArguments from a stage's configuration."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import TrainingArguments
+
+from vocabalign.errors import ConfigError
+from vocabalign.models import pick_device, pick_dtype
+from vocabalign.stages import TrainingOptions
+
+# What the configuration of the stage decides, under its own names.
+OURS = frozenset(
+    "output_dir max_steps num_train_epochs per_device_train_batch_size gradient_accumulation_steps learning_rate "
+    "lr_scheduler_type lr_scheduler_kwargs warmup_steps warmup_ratio weight_decay adam_beta1 adam_beta2 max_grad_norm "
+    "save_strategy save_steps save_total_limit seed data_seed use_cpu gradient_checkpointing activation_checkpointing "
+    "remove_unused_columns disable_tqdm eval_strategy eval_steps load_best_model_at_end save_only_model".split()
+)
+
+
+def training_arguments(
+    folder: Path,
+    options: TrainingOptions,
+    *,
+    steps: int,
+    learning_rate: float,
+    seed: int,
+    device: str,
+    dtype: str,
+    extra: dict[str, Any],
+) -> TrainingArguments:
+    """TrainingArguments of one stage, with ``extra`` from the configuration's ``trainer`` laid over.
+
+    Raises:
+        ConfigError: ``extra`` has an unknown key, or one that the stage's own configuration decides.
+    """
+    taken = sorted(OURS & set(extra))
+    if taken:
+        raise ConfigError(f"trainer.{taken[0]} is decided by the stage's own configuration: set it there.")
+    where = pick_device(device)
+    arithmetic = pick_dtype(dtype, where)
+    if arithmetic == torch.float16 and where.type == "cpu":
+        raise ConfigError("float16 cannot be trained in on the CPU: use --dtype float32 or bfloat16.")
+    values = {
+        "bf16": arithmetic == torch.bfloat16,
+        "fp16": arithmetic == torch.float16,
+        "report_to": "none",
+        "optim": "adamw_torch_fused" if where.type in ("cpu", "cuda") else "adamw_torch",
+        "logging_strategy": "steps" if extra.get("report_to", "none") not in ("none", []) else "no",
+        "logging_nan_inf_filter": False,  # NaN ends the run by name, and the filter costs time
+        "ddp_find_unused_parameters": False,
+        "dataloader_pin_memory": False,
+        "log_level": "error",
+        **extra,
+    }
+    try:
+        arguments = TrainingArguments(
+            output_dir=str(folder),
+            max_steps=steps,
+            per_device_train_batch_size=options.batch_size,
+            gradient_accumulation_steps=options.accumulation,
+            learning_rate=learning_rate,
+            weight_decay=options.weight_decay,
+            adam_beta1=options.betas[0],
+            adam_beta2=options.betas[1],
+            max_grad_norm=options.max_gradient_norm,
+            save_strategy="steps",
+            save_steps=options.checkpoint_every,
+            save_total_limit=2,
+            seed=seed,
+            use_cpu=where.type == "cpu",
+            remove_unused_columns=False,
+            disable_tqdm=True,
+            **values,
+        )
+    except (TypeError, ValueError, ImportError) as error:
+        raise ConfigError(f"'trainer' cannot be used: {' '.join(str(error).split())}.") from error
+    assert arguments.device is not None  # starts the process group
+    arguments._n_gpu = min(arguments._n_gpu, 1)  # never DataParallel; several GPUs are several processes
+    return arguments

@@ -1,0 +1,106 @@
+"""Where a causal language model's hidden states and output rows are, whatever its architecture."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+
+from vocabalign.errors import ModelError
+from vocabalign.losses.fused import Head
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+PROBE_TOKENS = 8
+
+
+def hidden_states(model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
+    """What the head reads: (B, L, H).
+
+    Positions that start again from 0 keep packed documents apart: transformers builds the block
+    diagonal mask from them (and the variable-length kernels take them as they are).
+    """
+    positions = {} if position_ids is None else {"position_ids": position_ids}
+    return model.base_model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
+
+
+def read_head(model: PreTrainedModel) -> Head:
+    """The output rows with what the configuration says about scale and soft cap."""
+    module = model.get_output_embeddings()
+    if module is None or not isinstance(getattr(module, "weight", None), Tensor):
+        raise ModelError(f"{type(model).__name__} has no output rows: expected a causal language model.")
+    config = model.config.get_text_config()
+    scale = getattr(config, "logit_scale", None) or 1.0
+    scale /= getattr(config, "logits_scaling", None) or 1.0
+    softcap = getattr(config, "final_logit_softcapping", None)
+    return Head(module.weight, getattr(module, "bias", None), float(scale), softcap)
+
+
+def check_head(model: PreTrainedModel, folder: Path | str) -> None:
+    """Compare the streamed logits with the model's own on a few tokens.
+
+    Architectures do things between hidden states and logits that no configuration key tells;
+    training on other logits than the model's would spoil it silently.
+
+    Raises:
+        ModelError: they differ.
+    """
+    head = read_head(model)
+    count = min(PROBE_TOKENS, head.weight.shape[0])
+    ids = torch.arange(count, device=head.weight.device)[None]
+    was_training = model.training
+    model.eval()
+    with torch.no_grad():
+        expected = model(input_ids=ids, use_cache=False).logits.float()
+        logits = nn.functional.linear(hidden_states(model, ids, None), head.weight, head.bias).float() * head.scale
+    model.train(was_training)
+    if head.softcap:
+        logits = head.softcap * torch.tanh(logits / head.softcap)
+    tolerance = 1e-3 if head.weight.dtype == torch.float32 else 0.1
+    if logits.shape != expected.shape or not torch.allclose(logits, expected, rtol=tolerance, atol=tolerance):
+        raise ModelError(
+            f"{folder} ({type(model).__name__}) makes its logits in a way that the streamed loss does not know: "
+            "the two differ on a probe. Report the architecture."
+        )
+
+
+def takes_positions(model: PreTrainedModel) -> bool:
+    """Whether the model can be told where documents begin (not so for ALiBi and recurrent models)."""
+    import inspect
+
+    return "position_ids" in inspect.signature(model.base_model.forward).parameters
+
+
+def train_only_rows(model: PreTrainedModel) -> list[str]:
+    """Freeze everything but embedding and head rows; the names of what is trained.
+
+    Found through the model's own accessors, because names differ between architectures and between
+    memory and disk. A tied head is the same parameter and has one name.
+    """
+    model.requires_grad_(False)
+    for module in (model.get_input_embeddings(), model.get_output_embeddings()):
+        module.requires_grad_(True)
+    return [name for name, parameter in model.named_parameters() if parameter.requires_grad]
+
+
+def train_everything(model: PreTrainedModel) -> list[str]:
+    """Undo ``train_only_rows``."""
+    model.requires_grad_(True)
+    return [name for name, _ in model.named_parameters()]
+
+
+def check_vocabulary_fits(model: PreTrainedModel, vocabulary: Any, folder: Path | str) -> None:
+    """Refuse a tokenizer whose ids have no row.
+
+    Raises:
+        ModelError: the highest id is beyond the rows of the embedding or the head.
+    """
+    rows = min(model.get_input_embeddings().weight.shape[0], read_head(model).weight.shape[0])
+    if len(vocabulary) > rows:
+        raise ModelError(
+            f"The tokenizer in {folder} has ids up to {len(vocabulary) - 1}, but the model has {rows} rows: they do "
+            "not belong together. Transplant the tokenizer into the model first (vocabalign transplant)."
+        )

@@ -1,0 +1,210 @@
+"""What fine-tuning and distillation share: folders to resume from, models read for training, models written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import struct
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from accelerate import PartialState
+
+from vocabalign.artifacts import (
+    MANIFEST,
+    fingerprint_paths,
+    fingerprint_value,
+    refuse_existing,
+    work_folder,
+    write_artifact,
+)
+from vocabalign.config import StageConfig
+from vocabalign.errors import ConfigError, ModelError
+from vocabalign.models import context_length, load_model, resolve
+from vocabalign.stages import TrainingOptions
+from vocabalign.text.corpus import read_texts
+from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.train.head import check_head, check_vocabulary_fits
+from vocabalign.train.heldout import HeldOut
+from vocabalign.train.recorder import METRICS
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger("vocabalign")
+DEFAULT_CONTEXT = 2048
+HELDOUT_BYTES = 1_000_000
+_DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
+# What training makes anew; everything else in a model folder is taken along as it is.
+_NOT_COPIED = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".gguf")
+_NOT_COPIED_NAMES = frozenset({MANIFEST, METRICS, "README.md", ".gitattributes"})
+# These decide how far a run goes and where, not what a step does.
+_NOT_IN_FINGERPRINT = {"out", "overwrite", "training.checkpoint_every"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run of a training stage in progress.
+
+    Attributes:
+        folder: the artefact's files go here; ``None`` on all ranks but the first.
+        work: checkpoints and tokenised text.
+        metrics: go into the manifest.
+    """
+
+    folder: Path | None
+    work: Path
+    metrics: dict[str, Any]
+
+
+def is_main() -> bool:
+    """Whether this process writes and speaks."""
+    return int(os.environ.get("RANK", "0")) == 0
+
+
+def wait_for_all() -> None:
+    """Until every rank is here; nothing with one process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        PartialState(cpu=not torch.cuda.is_available()).wait_for_everyone()
+
+
+@contextlib.contextmanager
+def main_first() -> Iterator[None]:
+    """The first rank goes through the block before the others."""
+    if not is_main():
+        wait_for_all()
+    yield
+    if is_main():
+        wait_for_all()
+
+
+@contextlib.contextmanager
+def open_run(config: StageConfig, stage: str, inputs: dict[str, Any]) -> Iterator[Run]:
+    """The artefact to write, and the work folder of an earlier, interrupted run of the same thing.
+
+    A work folder that another configuration or other inputs left is emptied.
+    """
+    if not is_main():
+        wait_for_all()
+        yield Run(None, work_folder(Path(config.out).absolute()), {})
+        wait_for_all()
+        return
+    values = config.model_dump(mode="json")
+    refuse_existing(Path(config.out).absolute(), config.overwrite)
+    with write_artifact(config.out, stage, values, inputs, seed=config.seed, overwrite=config.overwrite) as writer:
+        identity = {key: value for key, value in values.items() if key not in _NOT_IN_FINGERPRINT}
+        identity["training"] = {key: value for key, value in values["training"].items() if key != "checkpoint_every"}
+        found = {name: fingerprint_paths(value) for name, value in inputs.items() if value}
+        _claim(writer.work, fingerprint_value([stage, identity, found]))
+        wait_for_all()
+        yield Run(writer.folder, writer.work, writer.metrics)
+        wait_for_all()
+
+
+def _claim(work: Path, fingerprint: str) -> None:
+    path = work / "run.json"
+    if path.exists() and json.loads(path.read_text()) == fingerprint:
+        logger.info("Going on with the interrupted run in %s.", work)
+        return
+    shutil.rmtree(work)
+    work.mkdir(parents=True)
+    (work / "run.json.new").write_text(json.dumps(fingerprint))
+    (work / "run.json.new").replace(path)
+
+
+# ---------------------------------------------------------------------- models
+
+
+@dataclass(frozen=True)
+class Trainee:
+    """A model read for training: float32 master weights, its tokenizer, and the folder they came from."""
+
+    model: PreTrainedModel
+    vocabulary: Vocabulary
+    folder: Path
+    dtype: torch.dtype
+
+
+def read_trainee(reference: str) -> Trainee:
+    """Load a model to train; refuses what does not belong together.
+
+    Raises:
+        ModelError, TokenizerError: the folder cannot be trained.
+    """
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # its bars would be drawn into logs
+    folder = resolve(reference)
+    vocabulary = load_vocabulary(folder)
+    model = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
+    check_vocabulary_fits(model, vocabulary, folder)
+    check_head(model, folder)
+    return Trainee(model, vocabulary, folder, checkpoint_dtype(folder))
+
+
+def checkpoint_dtype(folder: Path) -> torch.dtype:
+    """The dtype that most of the weights are stored in."""
+    sizes: Counter[str] = Counter()
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as file:
+            header = json.loads(file.read(struct.unpack("<Q", file.read(8))[0]))
+        for name, tensor in header.items():
+            if name != "__metadata__":
+                sizes[tensor["dtype"]] += tensor["data_offsets"][1] - tensor["data_offsets"][0]
+    if not sizes or sizes.most_common(1)[0][0] not in _DTYPES:
+        raise ModelError(f"{folder} has weights in {', '.join(sizes) or 'no safetensors file'}; expected floats.")
+    return _DTYPES[sizes.most_common(1)[0][0]]
+
+
+def sequence_length(options: TrainingOptions, model: PreTrainedModel, folder: Path) -> int:
+    """Tokens in a training sequence.
+
+    Raises:
+        ConfigError: longer than the model was made for.
+    """
+    limit = context_length(model)
+    if options.context is None:
+        return min(limit or DEFAULT_CONTEXT, DEFAULT_CONTEXT)
+    if limit is not None and options.context > limit:
+        raise ConfigError(f"training.context is {options.context}, but {folder} was made for at most {limit} tokens.")
+    return options.context
+
+
+def read_heldout(corpus: Sequence[str], vocabulary: Vocabulary, context: int, batch_size: int) -> HeldOut | None:
+    """Windows of the held-out text, or ``None`` where none is named."""
+    if not corpus:
+        return None
+    return HeldOut(read_texts(list(corpus), max_bytes=HELDOUT_BYTES), vocabulary, context, batch_size)
+
+
+def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str]) -> None:
+    """An ordinary Hugging Face folder: weights in the input's dtype, all other files as they were."""
+    if run.folder is None:
+        return
+    trainee.model.to(trainee.dtype).save_pretrained(run.folder)
+    for path in sorted(trainee.folder.iterdir()):
+        if path.is_dir():
+            if path.name == "tokenizer":
+                shutil.copytree(path, run.folder / path.name)
+        elif path.name not in _NOT_COPIED_NAMES and not path.name.endswith(_NOT_COPIED):
+            shutil.copyfile(path, run.folder / path.name)
+    metrics = run.work / METRICS
+    if metrics.exists():
+        shutil.copyfile(metrics, run.folder / METRICS)
+    (run.folder / "README.md").write_text(_card(title, lines, run.metrics), encoding="utf-8")
+
+
+def _card(title: str, lines: Sequence[str], metrics: dict[str, Any]) -> str:
+    head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
+    head += "tags: [vocabalign, vocabulary-adaptation]\n---\n"
+    table = "".join(f"| {name.replace('_', ' ')} | {value} |\n" for name, value in metrics.items())
+    text = "\n".join(lines)
+    return f"{head}\n# {title}\n\n{text}\n\n| measure | value |\n|---|---|\n{table}"

@@ -1,0 +1,119 @@
+"""A run as a list of parts, each with its own parameters, learning rate and cosine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vocabalign.stages import DistillConfig, FinetuneConfig
+from vocabalign.text.corpus import read_texts
+from vocabalign.train.arguments import training_arguments
+from vocabalign.train.checkpoints import last_complete, step_of
+from vocabalign.train.data import Blocks, Documents, Fragment, say_epochs, tokenize
+from vocabalign.train.head import takes_positions
+from vocabalign.train.recorder import Recorder
+from vocabalign.train.run import Run, Trainee, is_main, main_first, read_heldout, sequence_length
+from vocabalign.train.trainer import Objective, train_stage
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import PreTrainedModel
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part of a run.
+
+    Attributes:
+        name: for the log; also the folder of its checkpoints.
+        steps: optimizer steps.
+        learning_rate: peak.
+        select: says which parameters are trained.
+    """
+
+    name: str
+    steps: int
+    learning_rate: float
+    select: Callable[[PreTrainedModel], list[str]]
+
+
+Extend = Callable[[Documents], Callable[[list[list[Fragment]]], dict[str, Any]]]
+
+
+def read_blocks(
+    config: FinetuneConfig | DistillConfig, run: Run, trainee: Trainee, context: int, extend: Extend | None = None
+) -> Blocks:
+    """The training text of a run, tokenised once into its work folder.
+
+    ``extend`` makes from the documents what ``Blocks`` calls to add more tensors to a batch.
+
+    Raises:
+        CorpusError: no text, or less than one sequence.
+    """
+    with main_first():
+        documents = tokenize(read_texts(config.corpus), trainee.vocabulary, run.work, "text")
+    more = None if extend is None else extend(documents)
+    return Blocks(documents, context, config.seed, positions=takes_positions(trainee.model), extend=more)
+
+
+def train_parts(
+    config: FinetuneConfig | DistillConfig,
+    run: Run,
+    trainee: Trainee,
+    blocks: Blocks,
+    parts: Sequence[Part],
+    make_objective: Callable[[torch.device], Objective],
+) -> None:
+    """Train the parts one after another, going on where an interrupted run stopped.
+
+    Scores on held-out text before and after, loss and speed go into ``run.metrics``.
+    """
+    options, model = config.training, trainee.model
+    parts = [part for part in parts if part.steps]
+    total = sum(part.steps for part in parts)
+    heldout = read_heldout(config.heldout, trainee.vocabulary, blocks.context, options.batch_size)
+    recorder = Recorder(run.work, heldout, options.evaluate_every, is_main())
+    done = [step_of(last_complete(run.work / part.name)) for part in parts]
+    started = max((i for i, steps in enumerate(done) if steps), default=0)
+    recorder.keep_until(sum(part.steps for part in parts[:started]) + done[started])
+    speeds, first_step = [], 0
+    for part in parts:
+        arguments = training_arguments(
+            run.work / part.name,
+            options,
+            steps=part.steps,
+            learning_rate=part.learning_rate,
+            seed=config.seed,
+            device=config.device,
+            dtype=config.dtype,
+            extra=dict(config.trainer),
+        )
+        if part is parts[0]:
+            sequences = total * options.batch_size * options.accumulation * arguments.world_size
+            say_epochs(blocks, sequences)
+            model.to(arguments.device)
+            recorder.score(model, 0)
+            objective = make_objective(arguments.device)
+        part.select(model)
+        speed = train_stage(
+            model, objective, blocks, options, arguments, recorder, name=part.name, first_step=first_step
+        )
+        speeds.append(speed)
+        first_step += part.steps
+    run.metrics.update(
+        steps=total,
+        tokens=sequences * blocks.context,
+        epochs=round(sequences / blocks.blocks_per_epoch, 3),
+        final_loss=recorder.last("loss"),
+        tokens_per_second=round(max(speeds), 1),
+    )
+    if heldout is not None:
+        run.metrics["heldout_bits_per_byte_before"] = recorder.score(model, 0)
+        run.metrics["heldout_bits_per_byte"] = recorder.score(model, total)
+
+
+def context_of(config: FinetuneConfig | DistillConfig, trainee: Trainee) -> int:
+    """Tokens in a training sequence of this run."""
+    return sequence_length(config.training, trainee.model, trainee.folder)
+
