@@ -81,14 +81,16 @@ def commented(config_class: type[Config], values: dict[str, Any], indent: str = 
 def stage_file(stage: str) -> str:
     """The whole text of configs/<stage>.yaml."""
     config_class = STAGES[stage].config_class
-    command = "vocabalign run" if stage == "corpus" else f"vocabalign {stage}"
     argument = " run" if stage == "report" else ""
-    usage = (
-        "a pipeline file lists this stage as 'stage: corpus'; there is no command of its own"
-        if stage == "corpus"
-        else f"{command}{argument} --config configs/{stage}.yaml [-o key=value ...]"
-    )
-    head = [f"# {config_class.__doc__}", "#", f"#   {usage}", "#", "# All keys with their defaults; only those without one must be given.", ""]
+    usage = f"vocabalign {stage}{argument} --config configs/{stage}.yaml [-o key=value ...]"
+    head = [
+        f"# {config_class.__doc__}",
+        "#",
+        f"#   {usage}",
+        "#",
+        "# All keys with their defaults; only those without one must be given.",
+        "",
+    ]
     return "\n".join(head + commented(config_class, EXAMPLES[stage])) + "\n"
 
 

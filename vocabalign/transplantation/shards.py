@@ -1,0 +1,137 @@
+"""Safetensors files edited by their own format: some tensors replaced, all other bytes as they were.
+
+The format is eight bytes (length of the header, little endian), a JSON header, then the tensors' bytes.
+Going through the library instead would read every tensor into memory and might reorder them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import torch
+
+from vocabalign.errors import ModelError
+
+DTYPE_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
+_BLOCK_BYTES = 1 << 24
+_METADATA = "__metadata__"
+
+Header = dict[str, dict[str, Any]]
+
+
+def read_header(path: Path) -> tuple[Header, int]:
+    """Header of a safetensors file (with ``__metadata__`` where there is one) and where the data begins.
+
+    Raises:
+        ModelError: the file is missing, cut short, or not in the format.
+    """
+    header, start, _ = _read_header_bytes(path)
+    return header, start
+
+
+def _read_header_bytes(path: Path) -> tuple[Header, int, bytes]:
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > path.stat().st_size:
+                raise ValueError("the header is longer than the file")
+            raw = file.read(length)
+        header = json.loads(raw)
+        end = max((entry["data_offsets"][1] for name, entry in header.items() if name != _METADATA), default=0)
+    except FileNotFoundError:
+        raise ModelError(f"{path} is missing: the model folder is not complete.") from None
+    except (ValueError, TypeError, AttributeError, KeyError, OSError) as error:
+        raise ModelError(f"{path} is not a whole safetensors file: {error}.") from error
+    if path.stat().st_size != 8 + length + end:
+        raise ModelError(
+            f"{path} is not a whole safetensors file: its header promises {8 + length + end:,} bytes "
+            f"and it has {path.stat().st_size:,}."
+        )
+    return header, 8 + length, raw
+
+
+def tensor_entries(path: Path) -> Header:
+    """Name -> ``{"dtype", "shape", "data_offsets"}`` of every tensor in a file.
+
+    Raises:
+        ModelError: the file is not a whole safetensors file.
+    """
+    return {name: entry for name, entry in read_header(path)[0].items() if name != _METADATA}
+
+
+def rewrite_shard(source: Path, out: Path, tensors: Mapping[str, torch.Tensor]) -> int:
+    """Write ``source`` to ``out`` with some tensors replaced or, under new names, added at the end.
+
+    Untouched tensors are copied block by block, so memory stays at the given tensors. Where no shape
+    changes, the header's bytes stay as they are too.
+
+    Args:
+        source: the file to start from.
+        out: the file to write.
+        tensors: name -> tensor in its final dtype; anything contiguous.
+
+    Returns:
+        Bytes of tensor data in ``out`` minus those in ``source``.
+    """
+    header, start, raw = _read_header_bytes(source)
+    old = {name: entry for name, entry in header.items() if name != _METADATA}
+    order = sorted(old, key=lambda name: old[name]["data_offsets"][0])
+    order += [name for name in tensors if name not in old]
+    new: Header = {_METADATA: header[_METADATA]} if _METADATA in header else {}
+    position = 0
+    for name in order:
+        entry = _entry(tensors[name]) if name in tensors else dict(old[name])
+        size = _num_bytes(tensors[name]) if name in tensors else _span(old[name])
+        entry["data_offsets"] = [position, position + size]
+        position += size
+        new[name] = entry
+    if new != header:
+        raw = json.dumps(new, separators=(",", ":"), ensure_ascii=False).encode()
+        raw += b" " * (-len(raw) % 8)  # the format asks for data that is aligned to eight bytes
+    with source.open("rb") as reader, out.open("wb") as writer:
+        writer.write(len(raw).to_bytes(8, "little") + raw)
+        for name in order:
+            if name in tensors:
+                writer.write(_as_bytes(tensors[name]))
+            else:
+                reader.seek(start + old[name]["data_offsets"][0])
+                _copy_bytes(reader, writer, _span(old[name]))
+    return position - sum(_span(entry) for entry in old.values())
+
+
+def all_entries(folder: Path, files: Iterable[str]) -> dict[str, tuple[str, dict[str, Any]]]:
+    """Tensor name -> (file name, header entry) over several files.
+
+    Raises:
+        ModelError: a file is missing or broken.
+    """
+    return {name: (file, entry) for file in sorted(set(files)) for name, entry in tensor_entries(folder / file).items()}
+
+
+def _entry(tensor: torch.Tensor) -> dict[str, Any]:
+    return {"dtype": DTYPE_NAMES[tensor.dtype], "shape": list(tensor.shape)}
+
+
+def _num_bytes(tensor: torch.Tensor) -> int:
+    return tensor.numel() * tensor.element_size()
+
+
+def _span(entry: Mapping[str, Any]) -> int:
+    return entry["data_offsets"][1] - entry["data_offsets"][0]
+
+
+def _as_bytes(tensor: torch.Tensor) -> memoryview:
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+
+
+def _copy_bytes(reader: BinaryIO, writer: BinaryIO, count: int) -> None:
+    while count:
+        block = reader.read(min(count, _BLOCK_BYTES))
+        if not block:
+            raise ModelError("A weight file ended while it was read: was it changed meanwhile?")
+        writer.write(block)
+        count -= len(block)

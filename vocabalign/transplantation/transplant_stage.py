@@ -1,0 +1,228 @@
+"""The transplant: new embedding and head rows for another vocabulary, everything else as it was."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vocabalign.artifacts import ArtifactWriter, stage_artifact, write_artifact, write_json
+from vocabalign.errors import ArtifactError, CorpusError, TokenizerError
+from vocabalign.lexicon import Lexicon
+from vocabalign.models import pick_device, pick_dtype, resolve
+from vocabalign.stages import TransplantConfig
+from vocabalign.text.corpus import read_texts
+from vocabalign.text.probes import probe_texts
+from vocabalign.text.tokenizers import load_vocabulary, save_tokenizer
+from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.transplantation.calibration import CorpusCounts, count_corpus, final_hidden_states
+from vocabalign.transplantation.card import write_card
+from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
+from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
+from vocabalign.transplantation.sources import counterparts, find_sources
+from vocabalign.transplantation.surgery import Ids, write_model_files
+from vocabalign.transplantation.verify import verify_model
+
+logger = logging.getLogger("vocabalign")
+
+# Running the source model needs it in memory, in float32 on a CPU: at most this share of what is free.
+_MEMORY_SHARE = 0.7
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choices of a transplant; see ``TransplantConfig`` for what they mean."""
+
+    methods: Methods = field(default_factory=Methods)
+    pad_to_multiple_of: int | None = None
+    map_tokens: Mapping[str, str] = field(default_factory=dict)
+    device: str = "auto"
+    dtype: str = "auto"
+
+
+def run(config: TransplantConfig) -> Path:
+    """The stage: read, make rows, write, verify; the folder appears only when all checks hold.
+
+    Raises:
+        VocabAlignError: of the kind that says what is wrong with the input, or ``VerificationError``.
+    """
+    with stage_artifact("transplant", config) as writer:
+        target = load_vocabulary(config.target)
+        lexicon = None if config.lexicon is None else Lexicon.load(config.lexicon)
+        texts = read_texts(config.corpus) if config.corpus else None
+        _write(writer, config, target, lexicon, texts, tokenizer_folder=resolve(config.target))
+    return Path(config.out)
+
+
+def transplant_to(
+    config: TransplantConfig, target: Vocabulary, lexicon: Lexicon | None, texts: Iterable[str] | None
+) -> Path:
+    """The stage for a vocabulary, a lexicon and text in memory; a custom vocabulary gets no tokenizer files.
+
+    Raises:
+        VocabAlignError: as ``run``.
+    """
+    source = resolve(config.source)
+    values = {**config.model_dump(mode="json"), "target": target.fingerprint}
+    with write_artifact(
+        config.out, "transplant", values, {"source": source}, seed=config.seed, overwrite=config.overwrite
+    ) as writer:
+        _write(writer, config, target, lexicon, texts or None, tokenizer_folder=None)
+    return Path(config.out)
+
+
+def _write(
+    writer: ArtifactWriter,
+    config: TransplantConfig,
+    target: Vocabulary,
+    lexicon: Lexicon | None,
+    texts: Iterable[str] | None,
+    tokenizer_folder: Path | None,
+) -> None:
+    """Rows, files, tokenizer, card; then everything is read back."""
+    seconds: dict[str, float] = {}
+    methods = Methods(config.input_rows, config.head_rows, config.calibrate_head, config.untie)
+    options = Options(methods, config.pad_to_multiple_of, config.map_tokens, config.device, config.dtype)
+    writer.metrics |= transplant_model(
+        resolve(config.source), target, writer.folder, lexicon=lexicon, texts=texts, options=options, seconds=seconds
+    )
+    with _timed(seconds, "tokenizer"):
+        if tokenizer_folder is not None or target.tokenizer is not None:
+            save_tokenizer(tokenizer_folder or target.tokenizer, writer.folder)
+        write_card(writer.folder, str(config.source), target.name, writer.metrics)
+    with _timed(seconds, "verification"):
+        report = verify_model(writer.folder, full=config.verify_full)
+    write_json(writer.folder / "verification.json", {**report, "folder": "."})
+    writer.metrics |= {"checks": len(report["checks"]), "verified_full": report["full"], "seconds_by_part": seconds}
+
+
+def transplant_model(
+    source_folder: str | Path,
+    target: Vocabulary,
+    out_folder: str | Path,
+    *,
+    lexicon: Lexicon | None = None,
+    texts: Iterable[str] | None = None,
+    options: Options = Options(),
+    seconds: dict[str, float] | None = None,
+) -> dict[str, Any]:
+    """Write a model folder with new rows, patched ids and ``provenance.json``, but without a tokenizer.
+
+    Args:
+        source_folder: the model, with its tokenizer.
+        target: the new vocabulary, which may be a custom one.
+        out_folder: made where it is missing; must be empty.
+        lexicon: entries for tokens without an identical twin.
+        texts: documents to count on, read once; without them the head is not calibrated.
+        options: how rows are made.
+        seconds: filled with the time of each part.
+
+    Returns:
+        Metrics: rows, tokens, counts by class, whether the model is tied, the methods used.
+
+    Raises:
+        ModelError: the source cannot be transplanted.
+        ArtifactError: the folder is not empty, or the lexicon belongs to other vocabularies.
+        TokenizerError: the source folder has no tokenizer, or the target has no tokens.
+        CorpusError: the corpus is empty.
+    """
+    seconds = {} if seconds is None else seconds
+    out = Path(out_folder)
+    if out.exists() and any(out.iterdir()):
+        raise ArtifactError(f"{out} is not empty: choose another folder.")
+    if not len(target):
+        raise TokenizerError(f"The target vocabulary '{target.name}' has no tokens.")
+    with _timed(seconds, "sources"):
+        checkpoint = open_checkpoint(source_folder)
+        source = load_vocabulary(source_folder)
+        sources = find_sources(source, target, checkpoint.num_rows, lexicon, options.map_tokens)
+    # The same vocabulary keeps the padded rows that the source has: nothing changes at all.
+    num_rows = checkpoint.num_rows if sources.same else len(target)
+    if options.pad_to_multiple_of:
+        multiple = options.pad_to_multiple_of
+        num_rows = -(-(len(target) if num_rows % multiple else num_rows) // multiple) * multiple
+    counts, states = None, None
+    if texts is not None:
+        with _timed(seconds, "counting"):
+            counts = count_corpus(source, target, texts)
+            if counts.num_documents == 0:
+                raise CorpusError("The corpus has no text: give a file that is not empty.")
+    if not sources.same:
+        with _timed(seconds, "hidden_states"):
+            states = _hidden_states(checkpoint, source, counts, options)
+    with _timed(seconds, "rows"):
+        rows = make_new_rows(checkpoint, sources, target, num_rows, options.methods, counts, states)
+    with _timed(seconds, "writing"):
+        out.mkdir(parents=True, exist_ok=True)
+        untouched = sources.same and num_rows == checkpoint.num_rows
+        ids = None if untouched else Ids(num_rows, target.roles, counterparts(sources))
+        write_model_files(checkpoint, out, rows.embedding, rows.head, rows.bias, ids)
+        rows.provenance.write(out, target)
+    return _metrics(checkpoint, target, rows, counts)
+
+
+def _hidden_states(
+    checkpoint: Checkpoint, source: Vocabulary, counts: CorpusCounts | None, options: Options
+) -> tuple[torch.Tensor, torch.Tensor] | None:
+    """Final hidden states of the source on the corpus, and with probe texts; None without a head or the memory."""
+    if checkpoint.head_in_memory is None:
+        return None
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
+    needed = checkpoint.num_bytes * dtype.itemsize / checkpoint.dtype.itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    if needed > _MEMORY_SHARE * free:
+        logger.warning(
+            "The source model needs %.1f GB to run and %.1f GB are free: without a head bias nothing is calibrated.",
+            needed / 1e9,
+            free / 1e9,
+        )
+        return None
+    probes = [text for text in probe_texts() if text.strip()]
+    sample = counts.sample if counts is not None else []
+    states = final_hidden_states(checkpoint.folder, source, sample + probes, dtype=dtype, device=device)
+    return torch.cat(states[: len(sample)] or states), torch.cat(states)
+
+
+def _free_memory() -> float:
+    try:
+        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
+    except (ValueError, OSError, AttributeError):
+        return float("inf")  # not told on this system
+
+
+def _metrics(
+    checkpoint: Checkpoint, target: Vocabulary, rows: NewRows, counts: CorpusCounts | None
+) -> dict[str, Any]:  # fmt: skip
+    provenance = rows.provenance
+    metrics = {
+        "rows": len(provenance.classes),
+        "source_rows": checkpoint.num_rows,
+        "tokens": len(target),
+        "tied": provenance.tied,
+        "classes": provenance.class_counts(),
+        "input_rows": provenance.methods["input"],
+        "head_rows": provenance.methods["head"],
+        "head_calibrated": provenance.shift is not None,
+        "least_certain": provenance.least_certain(target, 10),
+    }
+    if counts is not None:
+        uses = counts.target.sum()
+        covered = counts.target[provenance.confidence[: len(target)] >= 1].sum()
+        metrics |= {"corpus_documents": counts.num_documents, "corpus_tokens": int(uses)}
+        metrics["corpus_share_copied"] = round(float(covered / max(1, uses)), 4)
+    return metrics
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], part: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[part] = round(time.monotonic() - started, 3)
