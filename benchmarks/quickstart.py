@@ -29,6 +29,7 @@ def run_quickstart(out: Path) -> tuple[float, float]:
 
 
 def main() -> None:
+    """Run or read, then print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, help="a finished run to read instead of running")
     arguments = parser.parse_args()

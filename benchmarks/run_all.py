@@ -13,6 +13,7 @@ SCRIPTS = ("startup.py", "quickstart.py")
 
 
 def main() -> None:
+    """Print the machine and each script's lines."""
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
     for script in SCRIPTS:
         print(f"\n== {script}", flush=True)

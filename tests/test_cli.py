@@ -62,10 +62,12 @@ def test_the_contract_of_flags_is_kept():
     for command, flags in contract.items():
         known = {option for parameter in cli.commands[command].params for option in parameter.opts}
         assert set(flags.split()) <= known, command
-    everywhere = {"--seed", "--device", "--dtype", "--overwrite", "--json", "--dry-run", "--config", "-o", "--debug"}
-    for command in ("adapt", "embed", "align", "transplant", "finetune", "distill", "evaluate", "report", "run"):
+    everywhere = {"--seed", "--device", "--dtype", "--overwrite", "--json", "--debug"}
+    stages = ("adapt", "embed", "align", "transplant", "finetune", "distill", "evaluate", "report", "run", "corpus")
+    for command in COMMANDS:
         known = {option for parameter in cli.commands[command].params for option in parameter.opts}
         assert everywhere <= known, command
+        assert command not in stages or {"--dry-run", "--config", "-o"} <= known, command
 
 
 def test_wrong_usage_exits_with_2(capsys):

@@ -144,3 +144,9 @@ def test_a_wrong_pipeline_is_told_before_anything_runs(pipeline_file, tmp_path, 
 def test_a_wrong_override_is_told(pipeline_file, override):
     with pytest.raises(ConfigError, match="override"):
         run(pipeline_file, [override])
+
+
+def test_several_processes_are_refused_but_for_one_training_stage(pipeline_file, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(ConfigError, match="--from NAME --to NAME"):
+        run(pipeline_file)

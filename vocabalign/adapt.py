@@ -10,7 +10,7 @@ import yaml
 from vocabalign.artifacts import write_json
 from vocabalign.errors import ArtifactError, ConfigError
 from vocabalign.models import read_model_config, resolve
-from vocabalign.pipeline import PipelineConfig, read_pipeline
+from vocabalign.pipeline import PipelineConfig, plan_stages, read_pipeline
 
 HEADER = """\
 # Written by `vocabalign adapt`. Change what you like and run it again with
@@ -42,8 +42,10 @@ def adaptation_pipeline(options: dict[str, Any]) -> PipelineConfig:
     if out.exists() and not path.exists() and any(out.iterdir()):
         raise ArtifactError(f"{out} exists and holds no run of vocabalign: choose another --out.")
     values = adaptation_stages(options)
+    checked = _read_values(values, options)
+    plan_stages(checked)  # a wrong setting is told before anything is written
     if options.get("dry_run"):
-        return _read_values(values, options)
+        return checked
     out.mkdir(parents=True, exist_ok=True)
     text = HEADER.format(path=path) + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     path.write_text(text, encoding="utf-8")
@@ -55,7 +57,7 @@ def _flags(options: dict[str, Any]) -> dict[str, Any]:
 
 
 def _read_values(values: dict[str, Any], options: dict[str, Any]) -> PipelineConfig:
-    """The same through a temporary file, for a dry run that writes nothing to ``out``."""
+    """The same through a temporary file, before anything is written to ``out``."""
     import tempfile
 
     with tempfile.TemporaryDirectory() as folder:

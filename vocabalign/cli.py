@@ -23,14 +23,23 @@ def common(command: Command) -> Command:
             "--config", "config_file", type=click.Path(), metavar="FILE.yaml", help="Read settings from here."
         ),
         click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may repeat."),
+        click.option(
+            "--dry-run", is_flag=True, help="Say what would be read and written, memory and time; do nothing."
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return everywhere(command)
+
+
+def everywhere(command: Command) -> Command:
+    """Options that every command takes, also where it has nothing random, to compute or to write."""
+    options = [
         click.option("--seed", type=int, help="Everything random follows from it."),
         click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Where tensors live."),
         click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="Arithmetic."),
         click.option("--overwrite", is_flag=True, default=None, help="Replace an artefact that exists."),
         click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else."),
-        click.option(
-            "--dry-run", is_flag=True, help="Say what would be read and written, memory and time; do nothing."
-        ),
         *DIAGNOSTICS,
     ]
     for option in reversed(options):
@@ -185,8 +194,8 @@ def report(run: str, **options: Any) -> None:
 @cli.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--full/--files-only", default=None, help="Load the whole model (the default below 2 GB) or not.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def verify(folder: str, full: bool | None, as_json: bool) -> None:
+@everywhere
+def verify(folder: str, full: bool | None, as_json: bool, **_: Any) -> None:
     """Check a model folder by reloading it the way users will."""
     from vocabalign.commands import run_verify
 
@@ -197,8 +206,8 @@ def verify(folder: str, full: bool | None, as_json: bool) -> None:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="[B]", required=False)
 @corpus_option
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
-def inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool) -> None:
+@everywhere
+def inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool, **_: Any) -> None:
     """What a tokenizer is, and what two of them share."""
     from vocabalign.commands import run_inspect
 
@@ -242,12 +251,12 @@ def adapt(**options: Any) -> None:
 @cli.command()
 @click.argument("name", required=False)
 @click.option("--out", type=click.Path(), metavar="FILE", help="Where to put the copy; NAME.yaml here by default.")
-@click.option("--overwrite", is_flag=True, help="Replace the file where it exists.")
-def init(name: str | None, out: str | None, overwrite: bool) -> None:
+@everywhere
+def init(name: str | None, out: str | None, overwrite: bool | None, as_json: bool, **_: Any) -> None:
     """Copy a commented pipeline or stage configuration here, to change it; without NAME, list them."""
     from vocabalign.commands import run_init
 
-    run_init(name, out, overwrite)
+    run_init(name, out, bool(overwrite), as_json)
 
 
 @cli.command()
@@ -260,12 +269,7 @@ def init(name: str | None, out: str | None, overwrite: bool) -> None:
 @click.option("--methods", default="auto,mean,last,first,decay", help="Row methods, separated by commas.")
 @click.option("--finetune-steps", type=int, default=0, help="Train each this many steps too.")
 @corpus_option
-@click.option("--seed", type=int, default=0, help="Everything random follows from it.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", help="Where tensors live.")
-@click.option(
-    "--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), default="auto", help="Arithmetic."
-)
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output.")
+@everywhere
 def compare(**options: Any) -> None:
     """Ways of making rows, side by side on one model, one target and one text."""
     from vocabalign.commands import run_compare

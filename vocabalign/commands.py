@@ -108,8 +108,9 @@ def run_inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool) -
     """Describe one tokenizer, or two and what they share."""
     start_logging()
     from vocabalign.text.inspection import format_inspection, inspect_vocabularies
+    from vocabalign.text.tokenizers import load_vocabulary
 
-    result = inspect_vocabularies(a, b, list(corpus))
+    result = inspect_vocabularies(load_vocabulary(a), load_vocabulary(b) if b else None, list(corpus))
     show(result, as_json, format_inspection(result))
 
 
@@ -160,24 +161,25 @@ def run_compare(options: dict[str, Any]) -> None:
     from vocabalign.compare import compare_rows, format_comparison
 
     start_logging()
-    result = compare_rows(**{key: value for key, value in options.items() if key != "as_json"})
+    given = {key: value for key, value in options.items() if key not in ("as_json", "overwrite") and value is not None}
+    result = compare_rows(**given)
     show(result, options["as_json"], format_comparison(result))
 
 
-def run_init(name: str | None, out: str | None, overwrite: bool) -> None:
+def run_init(name: str | None, out: str | None, overwrite: bool, as_json: bool) -> None:
     """Copy a shipped YAML file; without a name, list them."""
+    names = [path.stem for path in shipped_files()]
     if name is None:
-        click.echo("\n".join(path.stem for path in shipped_files()))
+        show({"shipped": names}, as_json, "\n".join(names))
         return
     matches = [path for path in shipped_files() if path.stem == name]
     if not matches:
-        known = ", ".join(path.stem for path in shipped_files())
-        raise ConfigError(f"There is no shipped file '{name}'; there are {known}.")
+        raise ConfigError(f"There is no shipped file '{name}'; there are {', '.join(names)}.")
     target = Path(out or f"{name}.yaml")
     if target.exists() and not overwrite:
         raise ArtifactError(f"{target} exists already: choose another --out, or say --overwrite to replace it.")
     shutil.copyfile(matches[0], target)
-    click.echo(f"{target}")
+    show({"out": str(target)}, as_json, str(target))
 
 
 def shipped_files() -> list[Path]:

@@ -8,6 +8,7 @@ on where it stopped, and a changed line redoes what depends on it.
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -103,7 +104,7 @@ def _changed(entry: StageEntry, changes: Any) -> dict[str, Any]:
     fields = STAGES[entry.stage].inputs
     inputs = {key: value for key, value in changes.items() if key in fields}
     config = {key: value for key, value in changes.items() if key not in fields}
-    return {**entry.model_dump(), "inputs": {**entry.inputs, **inputs}, "config": merge(entry.config, config)}
+    return {**entry.model_dump(), "inputs": merge(entry.inputs, inputs), "config": merge(entry.config, config)}
 
 
 def plan_stages(pipeline: PipelineConfig) -> list[PlannedStage]:
@@ -167,6 +168,7 @@ def run_pipeline(
     end = names.index(last) + 1 if last else len(names)
     if end <= begin:
         raise ConfigError(f"--from {first} comes after --to {last}: nothing to run.")
+    _refuse_several_processes(planned[begin:end])
     pipeline.out.mkdir(parents=True, exist_ok=True)
     write_pipeline(pipeline, pipeline.out / "pipeline.yaml")
     for number, planned_stage in enumerate(planned[begin:end], begin + 1):
@@ -183,11 +185,23 @@ def run_pipeline(
         yield planned_stage, True
 
 
+def _refuse_several_processes(planned: list[PlannedStage]) -> None:
+    """Only a training stage runs as several processes, one stage at a launch."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and not (len(planned) == 1 and planned[0].stage in ("finetune", "distill")):
+        raise ConfigError(
+            "Several processes run this pipeline at once, but only training uses more than one: run the other stages "
+            "as one process, and launch each training stage by itself with --from NAME --to NAME."
+        )
+
+
 def write_pipeline(pipeline: PipelineConfig, path: Path) -> None:
     """Write a pipeline as a file that ``vocabalign run`` reads; an equal file is left alone."""
     values = pipeline.model_dump(mode="json", exclude_defaults=True)
     text = "# Run again with: vocabalign run THIS_FILE\n" + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
     if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
+    if os.environ.get("RANK", "0") != "0":
         return
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, encoding="utf-8")

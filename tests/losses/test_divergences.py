@@ -10,7 +10,9 @@ from vocabalign.losses.divergences import DIVERGENCES, forward_kl, jensen_shanno
 
 
 def log_probs(seed, spread=3.0, n=50, v=23):
-    return F.log_softmax(spread * torch.randn(n, v, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), -1)
+    return F.log_softmax(
+        spread * torch.randn(n, v, generator=torch.Generator().manual_seed(seed), dtype=torch.float64), -1
+    )
 
 
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))

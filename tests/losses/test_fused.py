@@ -44,9 +44,15 @@ def case(seed=0, n=13, h=6, ht=5, v=17, vt=20, dtype=torch.float64, bias=False):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("temperature,shared,softcap,scale,bias", [
-    (1.0, 17, None, 1.0, False), (2.0, 17, None, 1.0, True), (1.0, 12, 5.0, 0.5, True), (0.7, 15, 3.0, 1.0, False),
-])
+@pytest.mark.parametrize(
+    "temperature,shared,softcap,scale,bias",
+    [
+        (1.0, 17, None, 1.0, False),
+        (2.0, 17, None, 1.0, True),
+        (1.0, 12, 5.0, 0.5, True),
+        (0.7, 15, 3.0, 1.0, False),
+    ],
+)
 def test_value_and_gradient_agree_with_the_naive_loss(name, temperature, shared, softcap, scale, bias):
     hidden, head, labels, teacher_hidden, teacher_head = case(bias=bias)
     leaves = [t.clone().requires_grad_() for t in (hidden, head.weight, *([head.bias] if bias else []))]
@@ -55,8 +61,16 @@ def test_value_and_gradient_agree_with_the_naive_loss(name, temperature, shared,
     expected = naive(leaves[0], head, labels, teacher_hidden, teacher_head, name, 0.4, temperature, shared, 7.0)
     expected_gradients = torch.autograd.grad(expected, leaves)
     result = fused_loss(
-        leaves[0], head, labels, num_items=7.0, teacher_hidden=teacher_hidden, teacher_head=teacher_head,
-        divergence=name, shared_rows=shared, block_bytes=1, **arguments,
+        leaves[0],
+        head,
+        labels,
+        num_items=7.0,
+        teacher_hidden=teacher_hidden,
+        teacher_head=teacher_head,
+        divergence=name,
+        shared_rows=shared,
+        block_bytes=1,
+        **arguments,
     )
     gradients = torch.autograd.grad(result.loss * 3, leaves)
     torch.testing.assert_close(result.loss, expected, rtol=1e-10, atol=1e-10)
@@ -74,7 +88,13 @@ def test_gradcheck(name):
 
     def loss(x, w):
         return fused_loss(
-            x, Head(w), labels, teacher_hidden=teacher_hidden, teacher_head=teacher_head, divergence=name, weight=0.7,
+            x,
+            Head(w),
+            labels,
+            teacher_hidden=teacher_hidden,
+            teacher_head=teacher_head,
+            divergence=name,
+            weight=0.7,
             temperature=1.5,
         ).loss
 
@@ -105,7 +125,10 @@ def test_chunk_size_padding_shift_and_row_order_change_nothing():
     shifted = Head(teacher_head.weight, torch.full((20,), 4.0, dtype=torch.float64))
     wild = Head(torch.cat([teacher_head.weight[:17], 100 * torch.ones(9, 5, dtype=torch.float64)]))
     for other in (
-        loss(block_bytes=1), loss(block_bytes=1 << 30), loss(thd=shifted), loss(thd=wild),
+        loss(block_bytes=1),
+        loss(block_bytes=1 << 30),
+        loss(thd=shifted),
+        loss(thd=wild),
         loss(h=hidden[order], y=labels[order], th=teacher_hidden[order]),
     ):
         torch.testing.assert_close(other, expected, rtol=1e-12, atol=1e-12)
@@ -118,8 +141,12 @@ def test_joint_permutation_of_the_vocabulary():
     moved = torch.where(labels == IGNORE, labels, inverse[labels.clamp(min=0)])
     a = fused_loss(hidden, head, labels, teacher_hidden=teacher_hidden, teacher_head=teacher_head, weight=0.5).loss
     b = fused_loss(
-        hidden, Head(head.weight[order]), moved, teacher_hidden=teacher_hidden,
-        teacher_head=Head(teacher_head.weight[order]), weight=0.5,
+        hidden,
+        Head(head.weight[order]),
+        moved,
+        teacher_hidden=teacher_hidden,
+        teacher_head=Head(teacher_head.weight[order]),
+        weight=0.5,
     ).loss
     torch.testing.assert_close(a, b)
 
@@ -169,17 +196,28 @@ def test_memory_does_not_grow_with_positions_times_vocabulary():
     labels = torch.randint(0, v, (n,))
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
         fused_loss(
-            x, Head(w), labels, teacher_hidden=x.detach(), teacher_head=Head(w.detach()), weight=0.5,
+            x,
+            Head(w),
+            labels,
+            teacher_hidden=x.detach(),
+            teacher_head=Head(w.detach()),
+            weight=0.5,
             divergence="jensen-shannon",
         ).loss.backward()
     largest = max(event.cpu_memory_usage for event in record.events())
     assert largest < n * v * 2
 
 
-@pytest.mark.parametrize("change", [
-    dict(labels=torch.zeros(4, dtype=torch.int64)), dict(divergence="nonsense"), dict(weight=0.5),
-    dict(labels=torch.full((13,), 17)), dict(head=Head(torch.zeros(17, 7, dtype=torch.float64))),
-])
+@pytest.mark.parametrize(
+    "change",
+    [
+        dict(labels=torch.zeros(4, dtype=torch.int64)),
+        dict(divergence="nonsense"),
+        dict(weight=0.5),
+        dict(labels=torch.full((13,), 17)),
+        dict(head=Head(torch.zeros(17, 7, dtype=torch.float64))),
+    ],
+)
 def test_bad_input_is_refused(change):
     hidden, head, labels, *_ = case()
     arguments = {"hidden": hidden, "head": head, "labels": labels, **change}

@@ -9,8 +9,8 @@ from vocabalign.errors import CorpusError
 from vocabalign.losses.fused import IGNORE
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.train.data import Blocks, tokenize
-from vocabalign.train.heldout import HeldOut
 from vocabalign.train.head import hidden_states
+from vocabalign.train.heldout import HeldOut
 
 
 @pytest.fixture(params=["byte_level_folder", "metaspace_folder"])

@@ -44,8 +44,13 @@ def test_the_successor_comes_nearer_to_its_source(tmp_path, tiny_llama, corpus_f
     make_metaspace_tokenizer(model)
     make_llama(model, len(load_vocabulary(model)))
     config = FinetuneConfig(
-        model=str(model), source=str(tiny_llama), corpus=[str(corpus_file)], out=tmp_path / "out",
-        rows_learning_rate=1e-2, training=TrainingOptions(steps=20, batch_size=4, context=32), learning_rate=1e-2,
+        model=str(model),
+        source=str(tiny_llama),
+        corpus=[str(corpus_file)],
+        out=tmp_path / "out",
+        rows_learning_rate=1e-2,
+        training=TrainingOptions(steps=20, batch_size=4, context=32),
+        learning_rate=1e-2,
     )
     finetune.run(config)
     lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
@@ -72,5 +77,7 @@ def test_the_same_tokenizer_matches_every_place(tmp_path, byte_level_folder):
     batch = Blocks(documents, 24, 0, extend=side).__getitems__([0, 1, 2])
     text = batch["input_ids"] != vocabulary.roles["bos"]
     assert len(batch["pairs"]) == int(text.sum())
-    assert torch.equal(batch["source_ids"].flatten()[batch["pairs"][:, 1]], batch["input_ids"].flatten()[batch["pairs"][:, 0]])
+    assert torch.equal(
+        batch["source_ids"].flatten()[batch["pairs"][:, 1]], batch["input_ids"].flatten()[batch["pairs"][:, 0]]
+    )
     assert np.all(np.diff(batch["pairs"][:, 0].numpy()) > 0)

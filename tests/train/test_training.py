@@ -39,7 +39,9 @@ def finetuned(model: Path, corpus: Path, out: Path, training: dict | None = None
 def distilled(student: Path, teacher: Path, corpus: Path, out: Path, training: dict | None = None, **more) -> Path:
     options = TrainingOptions(**{**SMALL, **(training or {})})
     return distill.run(
-        DistillConfig(student=str(student), teacher=str(teacher), corpus=[str(corpus)], out=out, training=options, **more)
+        DistillConfig(
+            student=str(student), teacher=str(teacher), corpus=[str(corpus)], out=out, training=options, **more
+        )
     )
 
 
@@ -70,8 +72,15 @@ def make_neox(folder: Path, dtype=torch.float32) -> Path:
     torch.manual_seed(3)
     make_byte_level_tokenizer(folder)
     config = GPTNeoXConfig(
-        vocab_size=416, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4,
-        max_position_embeddings=64, tie_word_embeddings=False, bos_token_id=0, eos_token_id=0,
+        vocab_size=416,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     GPTNeoXForCausalLM(config).to(dtype).save_pretrained(folder)
     return folder
@@ -89,7 +98,10 @@ def test_rows_of_tied_and_of_neox_models(tmp_path, corpus_file):
     make_byte_level_tokenizer(tied)
     make_llama(tied, 400, tied=True)
     neox = make_neox(tmp_path / "neox")
-    for folder, expected in ((tied, {"model.embed_tokens.weight"}), (neox, {"gpt_neox.embed_in.weight", "embed_out.weight"})):
+    for folder, expected in (
+        (tied, {"model.embed_tokens.weight"}),
+        (neox, {"gpt_neox.embed_in.weight", "embed_out.weight"}),
+    ):
         out = finetuned(folder, corpus_file, tmp_path / f"out-{folder.name}", rows_share=1.0)
         before, after = weights(folder), weights(out)
         assert {name for name in before if not torch.equal(before[name], after[name])} == expected
@@ -98,7 +110,9 @@ def test_rows_of_tied_and_of_neox_models(tmp_path, corpus_file):
 def test_two_parts_and_an_ordinary_folder(tmp_path, corpus_file):
     folder = make_neox(tmp_path / "model", torch.float16)
     (folder / "provenance.json").write_text('{"source": "x"}')
-    out = finetuned(folder, corpus_file, tmp_path / "out", {"steps": 40}, learning_rate=3e-3, heldout=[str(corpus_file)])
+    out = finetuned(
+        folder, corpus_file, tmp_path / "out", {"steps": 40}, learning_rate=3e-3, heldout=[str(corpus_file)]
+    )
     assert all(tensor.dtype == torch.float16 for tensor in weights(out).values())
     assert any(not torch.equal(a, weights(out)[name]) for name, a in weights(folder).items() if "layers.1" in name)
     for name in ("config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json", "provenance.json"):
@@ -234,7 +248,9 @@ def test_distilling_a_model_into_itself_keeps_it(tmp_path, tiny_llama, corpus_fi
 
 
 def test_the_control_is_plain_fine_tuning_on_the_same_batches(tmp_path, tiny_llama, teacher, corpus_file, monkeypatch):
-    control = distilled(tiny_llama, teacher, corpus_file, tmp_path / "control", distillation_weight=0, learning_rate=1e-3)
+    control = distilled(
+        tiny_llama, teacher, corpus_file, tmp_path / "control", distillation_weight=0, learning_rate=1e-3
+    )
     plain = finetuned(tiny_llama, corpus_file, tmp_path / "plain", rows_share=0, learning_rate=1e-3)
     assert same(control, plain)
     seen = {}

@@ -115,8 +115,12 @@ def make_lexicon(source, target, fingerprint=None):
     ids = np.stack([np.arange(count) % 400, (np.arange(count) + 7) % 400], 1).astype(np.int32)
     weights = np.tile(np.array([0.75, 0.25], np.float32), (count, 1))
     return Lexicon(
-        ids, weights, np.full(count, 4, np.uint8), np.full(count, 0.5, np.float32),
-        source.fingerprint, fingerprint or target.fingerprint,
+        ids,
+        weights,
+        np.full(count, 4, np.uint8),
+        np.full(count, 0.5, np.float32),
+        source.fingerprint,
+        fingerprint or target.fingerprint,
     )
 
 

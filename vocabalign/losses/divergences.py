@@ -88,4 +88,3 @@ DIVERGENCES: dict[str, Divergence] = {
     "reverse-kl": reverse_kl,
     "jensen-shannon": jensen_shannon,
 }
-

@@ -54,13 +54,7 @@ def run(config: DistillConfig) -> Path:
         check_vocabulary_fits(teacher, trainee.vocabulary, teacher_folder)
         check_head(teacher, teacher_folder)
     context = _clip_context(config, context, teacher_folder)
-    inputs = {
-        "student": trainee.folder,
-        "teacher": teacher_folder,
-        "corpus": config.corpus,
-        "heldout": config.heldout,
-    }
-    with open_run(config, "distill", inputs) as run:
+    with open_run(config, "distill") as run:
         blocks = read_blocks(config, run, trainee, context)
         parts = [Part("everything", config.training.steps, config.learning_rate, train_everything)]
         train_parts(config, run, trainee, blocks, parts, lambda place: _objective(config, teacher, trainee, place))

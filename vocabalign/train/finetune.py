@@ -48,13 +48,7 @@ def run(config: FinetuneConfig) -> Path:
     trainee = read_trainee(config.model)
     context = context_of(config, trainee)
     source = None if config.source is None else read_source(config, trainee)
-    inputs = {
-        "model": trainee.folder,
-        "corpus": config.corpus,
-        "heldout": config.heldout,
-        "source": None if config.source is None else resolve(config.source),
-    }
-    with open_run(config, "finetune", inputs) as run:
+    with open_run(config, "finetune") as run:
         if source is None:
             blocks = read_blocks(config, run, trainee, context)
             train_parts(config, run, trainee, blocks, _parts(config), lambda _: cross_entropy)

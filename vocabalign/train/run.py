@@ -17,14 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 
-from vocabalign.artifacts import (
-    MANIFEST,
-    fingerprint_paths,
-    fingerprint_value,
-    refuse_existing,
-    work_folder,
-    write_artifact,
-)
+from vocabalign.artifacts import MANIFEST, stage_artifact, work_folder
 from vocabalign.config import StageConfig
 from vocabalign.errors import ConfigError, ModelError
 from vocabalign.models import context_length, load_model, resolve
@@ -45,9 +38,7 @@ HELDOUT_BYTES = 1_000_000
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
 # What training makes anew; everything else in a model folder is taken along as it is.
 _NOT_COPIED = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".gguf")
-_NOT_COPIED_NAMES = frozenset({MANIFEST, METRICS, "README.md", ".gitattributes"})
-# These decide how far a run goes and where, not what a step does.
-_NOT_IN_FINGERPRINT = {"out", "overwrite", "training.checkpoint_every"}
+_NOT_COPIED_NAMES = frozenset({MANIFEST, METRICS, "README.md", "verification.json", ".gitattributes"})
 
 
 @dataclass(frozen=True)
@@ -87,37 +78,19 @@ def main_first() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_run(config: StageConfig, stage: str, inputs: dict[str, Any]) -> Iterator[Run]:
-    """The artefact to write, and the work folder of an earlier, interrupted run of the same thing.
-
-    A work folder that another configuration or other inputs left is emptied.
-    """
+def open_run(config: StageConfig, stage: str) -> Iterator[Run]:
+    """The artefact to write, and the checkpoints of an earlier, interrupted run of the same thing."""
     if not is_main():
         wait_for_all()
         yield Run(None, work_folder(Path(config.out).absolute()), {})
         wait_for_all()
         return
-    values = config.model_dump(mode="json")
-    refuse_existing(Path(config.out).absolute(), config.overwrite)
-    with write_artifact(config.out, stage, values, inputs, seed=config.seed, overwrite=config.overwrite) as writer:
-        identity = {key: value for key, value in values.items() if key not in _NOT_IN_FINGERPRINT}
-        identity["training"] = {key: value for key, value in values["training"].items() if key != "checkpoint_every"}
-        found = {name: fingerprint_paths(value) for name, value in inputs.items() if value}
-        _claim(writer.work, fingerprint_value([stage, identity, found]))
+    with stage_artifact(stage, config) as writer:
+        if (writer.work / METRICS).exists():
+            logger.info("Going on with the interrupted run in %s.", writer.work)
         wait_for_all()
         yield Run(writer.folder, writer.work, writer.metrics)
         wait_for_all()
-
-
-def _claim(work: Path, fingerprint: str) -> None:
-    path = work / "run.json"
-    if path.exists() and json.loads(path.read_text()) == fingerprint:
-        logger.info("Going on with the interrupted run in %s.", work)
-        return
-    shutil.rmtree(work)
-    work.mkdir(parents=True)
-    (work / "run.json.new").write_text(json.dumps(fingerprint))
-    (work / "run.json.new").replace(path)
 
 
 # ---------------------------------------------------------------------- models

@@ -116,4 +116,3 @@ def train_parts(
 def context_of(config: FinetuneConfig | DistillConfig, trainee: Trainee) -> int:
     """Tokens in a training sequence of this run."""
     return sequence_length(config.training, trainee.model, trainee.folder)
-
