@@ -1,10 +1,11 @@
 """Train the two small models that ship with vocabalign and that the quickstart starts from.
 
-    python scripts/train_demo_models.py source      # Llama, untied, byte-level BPE of 4,096 tokens, made for prose
+    python scripts/train_demo_models.py source      # Llama, untied, byte-level BPE of 4,096 tokens, for prose
     python scripts/train_demo_models.py teacher     # GPT-NeoX, larger, SentencePiece unigram of 6,000 pieces
 
 The text is Python's own standard library (vocabalign/text/standard_library.py) without the held-out
-modules. Interrupt it at any time: the same command goes on from the last checkpoint under
+modules: for the teacher all of it, for the source its documentation alone. So the source is a model of
+English prose with a tokenizer for prose, and the quickstart brings both to code. Interrupt it at any time: the same command goes on from the last checkpoint under
 ``--work``. Each run appends its held-out bits per byte to ``scripts/demo_training_curves.jsonl``.
 
 The learning rate is constant, then falls linearly over the last ``decay_epochs``; after that the
@@ -27,6 +28,7 @@ import torch
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM, LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from vocabalign.memory import keep_freed_memory
 from vocabalign.text.standard_library import documentation, is_heldout, passages
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,7 +51,7 @@ class Recipe:
 
 
 RECIPES = {
-    "source": Recipe(epochs=4, decay_epochs=2, learning_rate=4e-3),
+    "source": Recipe(epochs=5, decay_epochs=4, learning_rate=4e-3, warmup_steps=60),
     "teacher": Recipe(epochs=7, decay_epochs=3, learning_rate=2.5e-3),
 }
 
@@ -217,9 +219,10 @@ def learning_rate_at(step: int, steps_per_epoch: int, recipe: Recipe) -> float:
 
 def train(name: str, recipe: Recipe, work: Path, threads: int) -> None:
     torch.set_num_threads(threads)
+    keep_freed_memory()
     torch.manual_seed(recipe.seed)
     folder = work / name
-    everything = list(passages())
+    everything = list(documentation() if name == "source" else passages())
     training_texts = [p.text for p in everything if not is_heldout(p.module)]
     heldout_texts = [p.text for p in everything if is_heldout(p.module)]
     heldout_bytes = sum(len(text.encode()) for text in heldout_texts)
@@ -227,11 +230,8 @@ def train(name: str, recipe: Recipe, work: Path, threads: int) -> None:
     tokenizer_path = folder / "tokenizer.json"
     if tokenizer_path.exists():
         tokenizer = Tokenizer.from_file(str(tokenizer_path))
-    elif name == "source":
-        prose = [p.text for p in documentation() if not is_heldout(p.module)]
-        tokenizer = train_byte_level_bpe(prose, folder)
     else:
-        tokenizer = train_unigram(training_texts, folder)
+        tokenizer = (train_byte_level_bpe if name == "source" else train_unigram)(training_texts, folder)
     model = (make_source if name == "source" else make_teacher)(tokenizer.get_vocab_size())
     bos, eos = model.config.bos_token_id, model.config.eos_token_id
     training = encode(tokenizer, training_texts, bos, eos)

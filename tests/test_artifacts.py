@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from vocabalign.artifacts import is_up_to_date, read_manifest, run_identity, work_folder, write_artifact
 from vocabalign.errors import ArtifactError
-from vocabalign.fingerprints import fingerprint_folder, fingerprint_paths, fingerprint_value
+from vocabalign.fingerprints import fingerprint_folder, fingerprint_paths, fingerprint_run, fingerprint_value
 
 
 def write(out: Path, text: str = "x", **options) -> None:
@@ -142,13 +142,77 @@ def test_a_fingerprint_is_of_names_and_contents_alone(tmp_path_factory, files):
 
 def test_of_a_run_only_the_artefacts_count_and_not_the_report(tmp_path):
     write(tmp_path / "run" / "a")
-    before = fingerprint_folder(tmp_path / "run")
-    with write_artifact(tmp_path / "run" / "page", "report", {}, {}):
+    before = fingerprint_run(tmp_path / "run")
+    with write_artifact(tmp_path / "run" / "page", "report", {"run": "r"}, {"run": [tmp_path / "run"]}):
         pass
     (tmp_path / "run" / "notes.txt").write_text("x")
-    assert fingerprint_folder(tmp_path / "run") == before
+    assert fingerprint_run(tmp_path / "run") == before
     write(tmp_path / "run" / "a", "other", overwrite=True)
-    assert fingerprint_folder(tmp_path / "run") != before
+    assert fingerprint_run(tmp_path / "run") != before
+
+
+def test_a_corpus_with_an_artefact_inside_is_still_read_whole(tmp_path):
+    (tmp_path / "a.txt").write_text("a")
+    write(tmp_path / "sub")
+    before = fingerprint_paths(tmp_path)
+    (tmp_path / "a.txt").write_text("b")
+    assert fingerprint_paths(tmp_path) != before
+
+
+def test_an_artefact_that_was_moved_aside_when_killed_comes_back(tmp_path):
+    write(tmp_path / "out", "old")
+    (tmp_path / "out").rename(tmp_path / ".out.old-1234")
+    with pytest.raises(RuntimeError), write_artifact(tmp_path / "out", "test", {}, {}, overwrite=True):
+        raise RuntimeError
+    assert (tmp_path / "out" / "file.txt").read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.parametrize("moment", ["replace", "rmtree"])
+def test_killed_while_replacing_or_cleaning_nothing_is_lost(tmp_path, moment):
+    """A child process dies at each call of os.replace or shutil.rmtree in turn."""
+    import multiprocessing
+
+    for call in range(1, 4):
+        out = tmp_path / f"{moment}{call}" / "out"
+        out.parent.mkdir()
+        write(out, "old")
+        child = multiprocessing.get_context("fork").Process(target=_write_and_die, args=(out, moment, call))
+        child.start()
+        child.join()
+        write(out, "new", overwrite=True)
+        assert (out / "file.txt").read_text() == "new"
+        assert [path.name for path in out.parent.iterdir()] == ["out"]
+
+
+def _write_and_die(out: Path, moment: str, call: int) -> None:
+    import shutil
+
+    module = os if moment == "replace" else shutil
+    real, calls = getattr(module, moment), []
+
+    def die(*arguments, **options):
+        calls.append(1)
+        if len(calls) == call:
+            os._exit(9)
+        return real(*arguments, **options)
+
+    setattr(module, moment, die)
+    with write_artifact(out, "test", {"b": 2}, {}, overwrite=True) as writer:
+        (writer.folder / "file.txt").write_text("between")
+        (writer.work / "checkpoint").write_text("1")
+
+
+def test_two_runs_may_not_write_the_same_artefact_at_once(tmp_path):
+    with write_artifact(tmp_path / "out", "test", {}, {}), pytest.raises(ArtifactError, match="Another run"):
+        write(tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_file_in_the_way_is_told(tmp_path):
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ArtifactError, match="is a file"):
+        write(tmp_path / "file" / "out")
 
 
 def test_a_value_has_one_fingerprint_whatever_the_order_of_its_keys():

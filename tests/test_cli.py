@@ -78,7 +78,7 @@ def test_wrong_usage_exits_with_2(capsys):
 
 def test_a_missing_flag_is_named(capsys, tmp_path):
     code, said = failing(["align", "--source", "a", "--out", tmp_path / "o"], capsys)
-    assert code == 2 and "'target' is missing: give --target" in said
+    assert code == 2 and "'target' is missing: give it" in said
 
 
 def test_an_unknown_config_key_is_named(capsys, tmp_path):

@@ -6,7 +6,7 @@ import yaml
 from vocabalign import stages
 from vocabalign.artifacts import read_manifest, stage_artifact
 from vocabalign.config import StageConfig
-from vocabalign.errors import ConfigError, ModelError
+from vocabalign.errors import ArtifactError, ConfigError, ModelError
 from vocabalign.pipeline import plan_stages, read_pipeline, run_pipeline
 
 
@@ -108,9 +108,9 @@ def test_a_failing_stage_keeps_the_ones_before_it(pipeline_file, tmp_path):
 
 def test_the_run_folder_holds_the_pipeline_that_made_it(pipeline_file, tmp_path):
     run(pipeline_file, ["two.mark=;", "seed=7"])
-    again = read_pipeline(tmp_path / "run" / "pipeline.yaml")
+    again = read_pipeline(tmp_path / "run" / "pipeline.resolved.yaml")
     assert again.seed == 7 and plan_stages(again)[1].config.mark == ";"
-    assert run(tmp_path / "run" / "pipeline.yaml") == [False, False, False]
+    assert run(tmp_path / "run" / "pipeline.resolved.yaml") == [False, False, False]
     assert read_manifest(tmp_path / "run" / "two")["seed"] == 7
 
 
@@ -150,3 +150,21 @@ def test_several_processes_are_refused_but_for_one_training_stage(pipeline_file,
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(ConfigError, match="--from NAME --to NAME"):
         run(pipeline_file)
+
+
+def test_an_input_that_nobody_makes_is_told_before_the_first_stage(pipeline_file, tmp_path):
+    with pytest.raises(ArtifactError, match=r"'three' reads .*nothing.txt"):
+        run(pipeline_file, [f"three.text={tmp_path / 'nothing.txt'}"])
+    assert not RUNS and not (tmp_path / "run").exists()
+
+
+def test_the_file_that_was_run_is_left_as_it_is(pipeline_file):
+    before = pipeline_file.read_text()
+    run(pipeline_file, ["two.mark=;"])
+    assert pipeline_file.read_text() == before
+
+
+def test_spelling_a_path_differently_redoes_nothing(pipeline_file, tmp_path, monkeypatch):
+    run(pipeline_file)
+    monkeypatch.chdir(tmp_path)
+    assert run(pipeline_file, ["out=run", "one.text=in.txt"]) == [False, False, False]

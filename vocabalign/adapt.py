@@ -7,8 +7,8 @@ from typing import Any
 
 import yaml
 
-from vocabalign.artifacts import write_json
-from vocabalign.errors import ArtifactError, ConfigError
+from vocabalign.artifacts import make_folder, write_json
+from vocabalign.errors import ArtifactError, ConfigError, ModelError
 from vocabalign.models import read_model_config, resolve
 from vocabalign.pipeline import PipelineConfig, plan_stages, read_pipeline
 
@@ -31,25 +31,51 @@ def adaptation_pipeline(options: dict[str, Any]) -> PipelineConfig:
         ModelError: source, target or teacher is not what it should be.
         ArtifactError: ``out`` holds something else.
     """
-    if not options.get("out") or not options.get("corpus"):
-        raise ConfigError("'adapt' needs --corpus (text to learn from) and --out (a folder for the run).")
+    missing = [name for name in ("source", "target", "corpus", "out") if not options.get(name)]
+    if missing:
+        raise ConfigError(f"'adapt' needs --{missing[0]}: see vocabalign adapt --help.")
+    if isinstance(options["corpus"], str):
+        options = {**options, "corpus": [options["corpus"]]}
     for name in ("source", "teacher"):
         if options.get(name):
             read_model_config(resolve(options[name]))
     resolve(options["target"])
     out = Path(options["out"])
     path = out / "pipeline.yaml"
-    if out.exists() and not path.exists() and any(out.iterdir()):
+    ours = path.is_file() and path.read_text(encoding="utf-8").startswith(HEADER.splitlines()[0])
+    if out.exists() and not ours and (out.is_file() or any(out.iterdir())):
         raise ArtifactError(f"{out} exists and holds no run of vocabalign: choose another --out.")
     values = adaptation_stages(options)
     checked = _read_values(values, options)
     plan_stages(checked)  # a wrong setting is told before anything is written
     if options.get("dry_run"):
         return checked
-    out.mkdir(parents=True, exist_ok=True)
+    if options.get("teacher"):
+        _check_teacher(options["target"], options["teacher"])
+    make_folder(out)
     text = HEADER.format(path=path) + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    if ours and path.read_text(encoding="utf-8") != text and not options.get("overwrite"):
+        raise ArtifactError(
+            f"{path} differs from what these flags say: run it as it is with 'vocabalign run {path}', or say "
+            "--overwrite to write it anew (what is up to date is kept)."
+        )
     path.write_text(text, encoding="utf-8")
     return read_pipeline(path, list(options.get("overrides", ())), **_flags(options))
+
+
+def _check_teacher(target: str, teacher: str) -> None:
+    """Distillation token by token needs the vocabulary that the student will have.
+
+    Raises:
+        ModelError: the teacher has another one.
+    """
+    from vocabalign.text.tokenizers import load_vocabulary
+
+    if load_vocabulary(target).token_bytes != load_vocabulary(teacher).token_bytes:
+        raise ModelError(
+            f"The teacher {teacher} does not have the vocabulary of {target}: give the model that owns the target "
+            "vocabulary, or leave --teacher away."
+        )
 
 
 def _flags(options: dict[str, Any]) -> dict[str, Any]:

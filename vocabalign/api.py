@@ -75,7 +75,8 @@ def align(
     Example:
         >>> lexicon = align(source="demo:source", target="demo:teacher", texts=["def f(x): return x"])
     """
-    if config is None and out is not None and texts is None and isinstance(source, (str, Path)):
+    on_disk = isinstance(source, (str, Path)) and isinstance(target, (str, Path)) and texts is None
+    if config is None and out is not None and on_disk:
         values = {"source": str(source), "target": str(target), "corpus": as_list(corpus), "out": out, **options}
         config = make_config(AlignConfig, values, "align(...)")
     if config is not None:
@@ -190,10 +191,12 @@ def evaluate(config: EvaluateConfig | None = None, /, **fields: Any) -> list[dic
     """
     import json
 
+    from vocabalign.commands import name_models
+
     if config is None:
         models = fields.pop("models", {})
         if not isinstance(models, Mapping):
-            models = {Path(model).name: str(model) for model in as_list(models)}
+            models = name_models(tuple(as_list(models)))
         fields["models"] = {name: str(path) for name, path in models.items()}
         if "out" not in fields:
             with tempfile.TemporaryDirectory() as folder:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import click
@@ -16,8 +17,8 @@ CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True, "max_con
 Command = Callable[..., None]
 
 
-def common(command: Command) -> Command:
-    """Options that every stage has."""
+def common(command: Command, configurable: bool = True) -> Command:
+    """Options that every stage has; ``run`` has its pipeline file instead of ``--config``."""
     options = [
         click.option(
             "--config", "config_file", type=click.Path(), metavar="FILE.yaml", help="Read settings from here."
@@ -27,7 +28,7 @@ def common(command: Command) -> Command:
             "--dry-run", is_flag=True, help="Say what would be read and written, memory and time; do nothing."
         ),
     ]
-    for option in reversed(options):
+    for option in reversed(options if configurable else options[1:]):
         command = option(command)
     return everywhere(command)
 
@@ -182,13 +183,14 @@ def evaluate(models: tuple[str, ...], **options: Any) -> None:
 
 
 @cli.command()
-@click.argument("run", metavar="RUN")
+@click.argument("run", metavar="RUN", required=False)
 @out_option
 @common
-def report(run: str, **options: Any) -> None:
+def report(run: str | None, **options: Any) -> None:
     """Draw one page of a run: report.html, which works offline, and report.md."""
-    options["out"] = options["out"] or f"{run.rstrip('/')}/report"
-    run_stage("report", {"run": run, **options})
+    from vocabalign.commands import run_report
+
+    run_report(run, options)
 
 
 @cli.command()
@@ -220,7 +222,7 @@ def inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool, **_: 
 @click.option("--to", "last", metavar="STAGE", help="Stop after this stage.")
 @click.option("--force", is_flag=True, help="Run stages even where nothing changed.")
 @out_option
-@common
+@partial(common, configurable=False)
 def run_command(pipeline: str, **options: Any) -> None:
     """Run a pipeline file; stages that are up to date are skipped."""
     from vocabalign.commands import run_pipeline_file
@@ -229,8 +231,8 @@ def run_command(pipeline: str, **options: Any) -> None:
 
 
 @cli.command()
-@click.option("--source", required=True, metavar="MODEL", help="Model folder to give another vocabulary.")
-@click.option("--target", required=True, metavar="TOKENIZER", help="Tokenizer (or model) folder of the new one.")
+@click.option("--source", metavar="MODEL", help="Model folder to give another vocabulary.")
+@click.option("--target", metavar="TOKENIZER", help="Tokenizer (or model) folder of the new one.")
 @click.option(
     "--teacher", metavar="MODEL", help="Distil from this model afterwards; it must own the target vocabulary."
 )

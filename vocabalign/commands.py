@@ -12,13 +12,14 @@ from typing import Any
 
 import click
 
-from vocabalign.artifacts import is_disk_full, read_manifest
+from vocabalign.artifacts import is_disk_full, make_folder, read_manifest
 from vocabalign.config import StageConfig, make_config, merge, parse_overrides, read_yaml
-from vocabalign.errors import ArtifactError, ConfigError, VocabAlignError
+from vocabalign.errors import ArtifactError, ConfigError, VerificationError, VocabAlignError
+from vocabalign.fingerprints import MANIFEST
 from vocabalign.progress import logger
 from vocabalign.stages import STAGES
 
-FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run")
+FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run", "values")
 
 
 def run_stage_command(stage: str, options: dict[str, Any]) -> None:
@@ -29,9 +30,16 @@ def run_stage_command(stage: str, options: dict[str, Any]) -> None:
         show_plan([(stage, config)], options["as_json"])
         return
     out = STAGES[stage].run(config)
+    if not is_main_process():
+        return
     manifest = read_manifest(out)
     result = {key: manifest[key] for key in ("stage", "seconds", "peak_memory_bytes", "metrics")}
     show({"out": str(out), **result}, options["as_json"], f"{out} written in {manifest['seconds']:.0f} s")
+
+
+def is_main_process() -> bool:
+    """Whether this is the process that speaks, of those that torchrun or accelerate started."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 def stage_config(stage: str, options: dict[str, Any]) -> StageConfig:
@@ -41,7 +49,7 @@ def stage_config(stage: str, options: dict[str, Any]) -> StageConfig:
         ConfigError: a value is missing or wrong.
     """
     config_class = STAGES[stage].config_class
-    values = read_yaml(options["config_file"]) if options.get("config_file") else {}
+    values = read_yaml(options["config_file"]) if options.get("config_file") else options.get("values", {})
     given = {key: value for key, value in options.items() if key not in FLAGS_OF_COMMANDS and value not in (None, ())}
     if "steps" in given:
         values = merge(values, {"training": {"steps": given.pop("steps")}})
@@ -53,10 +61,15 @@ def stage_config(stage: str, options: dict[str, Any]) -> StageConfig:
 def run_evaluate(models: tuple[str, ...], options: dict[str, Any]) -> None:
     """Score models; with ``--out`` as an artefact, else only printed."""
     start_logging()
+    in_file = read_yaml(options["config_file"]) if options["config_file"] else {}
     if models:
-        options["models"] = name_models(models)
-    if options["out"] or options["dry_run"]:
-        config = stage_config("evaluate", {**options, "out": options["out"] or "(standard output)"})
+        in_file["models"] = name_models(models)
+    elif not in_file.get("models"):
+        raise ConfigError("There are no models to evaluate: name at least one folder.")
+    options = {**options, "config_file": None, "values": in_file}
+    out = options["out"] or in_file.get("out")
+    if out or options["dry_run"]:
+        config = stage_config("evaluate", {**options, "out": out or "(standard output)"})
         if options["dry_run"]:
             show_plan([("evaluate", config)], options["as_json"])
             return
@@ -85,9 +98,10 @@ def model_table(metrics: dict[str, Any]) -> str:
 def name_models(folders: tuple[str, ...]) -> dict[str, str]:
     """Short names for model folders: the last part of the path, longer where two would be equal."""
     named: dict[str, str] = {}
-    for folder in folders:
-        name = Path(folder.removeprefix("demo:")).resolve().name
-        named[folder if name in named else name] = folder
+    for folder in dict.fromkeys(str(folder).rstrip("/") for folder in folders):
+        parts = Path(folder.removeprefix("demo:")).absolute().parts
+        names = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        named[next((name for name in names if name not in named), folder)] = folder
     return named
 
 
@@ -96,12 +110,15 @@ def run_verify(folder: str, full: bool | None, as_json: bool) -> None:
     start_logging()
     from vocabalign.transplantation.verify import verify_model
 
-    result = verify_model(folder, full=full)
-    show(
-        result,
-        as_json,
-        "\n".join(f"{'ok  ' if c['ok'] else 'FAIL'} {c['name']}: {c['detail']}" for c in result["checks"]),
-    )
+    try:
+        result = verify_model(folder, full=full)
+    except VerificationError as error:
+        if not as_json:
+            raise
+        show({"folder": folder, "ok": False, "error": str(error)}, as_json, "")
+        raise click.exceptions.Exit(1) from error
+    lines = [f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['detail']}" for check in result["checks"]]
+    show({**result, "ok": True}, as_json, "\n".join(lines))
 
 
 def run_inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool) -> None:
@@ -135,11 +152,15 @@ def run_and_show(pipeline: Any, options: dict[str, Any]) -> None:
     steps = {"first": options.get("first"), "last": options.get("last"), "force": options.get("force", False)}
     metrics: dict[str, Any] = {}
     for planned, ran in run_pipeline(pipeline, **steps):
+        if not is_main_process():
+            continue
         manifest = read_manifest(planned.config.out)
         row = {key: manifest[key] for key in ("stage", "seconds", "peak_memory_bytes")}
         stages.append({"name": planned.name, "out": str(planned.config.out), "ran": ran, **row})
         if planned.stage == "evaluate":
             metrics = json.loads((planned.config.out / "metrics.json").read_text(encoding="utf-8"))
+    if not is_main_process():
+        return
     table = model_table(metrics) if metrics and not options["as_json"] else ""
     lines = [f"{row['name']:<18} {row['seconds']:7.1f} s {row['peak_memory_bytes'] / 2**20:7.0f} MiB" for row in stages]
     report = [f"{row['out']}/report.html" for row in stages if row["stage"] == "report"]
@@ -153,7 +174,29 @@ def run_adapt(options: dict[str, Any]) -> None:
     from vocabalign.adapt import adaptation_pipeline
 
     start_logging()
+    if options["config_file"]:
+        known = ("source", "target", "teacher", "corpus", "heldout", "steps", "out", "seed", "device", "dtype")
+        in_file = read_yaml(options["config_file"])
+        unknown = [key for key in in_file if key not in known]
+        if unknown:
+            names = ", ".join(known)
+            raise ConfigError(f"In {options['config_file']}: unknown key '{unknown[0]}' (known keys: {names}).")
+        options |= {key: value for key, value in in_file.items() if options[key] in (None, ())}
     run_and_show(adaptation_pipeline(options), options)
+
+
+def run_report(run: str | None, options: dict[str, Any]) -> None:
+    """``vocabalign report``: into the run's own folder by default, where an older report is replaced."""
+    in_file = read_yaml(options["config_file"]) if options["config_file"] else {}
+    run = run or in_file.get("run")
+    if not run:
+        raise ConfigError("'report' needs the folder of a run: vocabalign report RUN.")
+    out = options["out"] or in_file.get("out")
+    if not out:
+        out = str(Path(run) / "report")
+        if (Path(out) / MANIFEST).is_file() and read_manifest(out).get("stage") == "report":
+            options["overwrite"] = True
+    run_stage_command("report", {**options, "run": run, "out": out})
 
 
 def run_compare(options: dict[str, Any]) -> None:
@@ -178,6 +221,7 @@ def run_init(name: str | None, out: str | None, overwrite: bool, as_json: bool) 
     target = Path(out or f"{name}.yaml")
     if target.exists() and not overwrite:
         raise ArtifactError(f"{target} exists already: choose another --out, or say --overwrite to replace it.")
+    make_folder(target.absolute().parent)
     shutil.copyfile(matches[0], target)
     show({"out": str(target)}, as_json, str(target))
 
@@ -190,11 +234,14 @@ def shipped_files() -> list[Path]:
 
 
 def find_shipped(path: str) -> str:
-    """A pipeline that is not a file here, but has a shipped one's name (``pipelines/quickstart.yaml``)."""
+    """A pipeline that is no file here but a shipped one's name: NAME, NAME.yaml or pipelines/NAME.yaml."""
     if Path(path).exists():
         return path
-    matches = [shipped for shipped in shipped_files() if Path(path).name == shipped.name]
-    return str(matches[0]) if matches else path
+    for shipped in shipped_files():
+        if shipped.parent.name == "pipelines" and path in (shipped.stem, shipped.name, f"pipelines/{shipped.name}"):
+            logger.info("running the pipeline that ships with vocabalign: %s", shipped)
+            return str(shipped)
+    return path
 
 
 def show(value: dict[str, Any], as_json: bool, text: str) -> None:

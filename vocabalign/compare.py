@@ -12,6 +12,7 @@ from vocabalign.config import make_config
 from vocabalign.errors import ConfigError
 from vocabalign.progress import logger
 from vocabalign.stages import STAGES, EvaluateConfig, FinetuneConfig, TransplantConfig
+from vocabalign.text.corpus import corpus_files
 
 ROW_METHODS: tuple[str, ...] = get_args(TransplantConfig.model_fields["input_rows"].annotation)
 NEEDS_LEXICON = ("lexicon", "lexicon-one")
@@ -50,7 +51,7 @@ def compare_rows(
     Raises:
         ConfigError: an unknown method, one that needs a lexicon without one, or training without text.
     """
-    names = [name.strip() for name in methods.split(",") if name.strip()]
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
     unknown = [name for name in names if name not in ROW_METHODS]
     if unknown or not names:
         known = ", ".join(ROW_METHODS)
@@ -59,6 +60,7 @@ def compare_rows(
         raise ConfigError("The lexicon methods need --lexicon (make one with 'vocabalign align').")
     if finetune_steps and not corpus:
         raise ConfigError("--finetune-steps needs --corpus, the text to train on.")
+    corpus_files([*heldout, *corpus])  # told before the first transplant
     common = {"seed": seed, "device": device, "dtype": dtype}
     with tempfile.TemporaryDirectory(prefix="vocabalign-compare-") as temporary:
         folder = Path(temporary)

@@ -1,7 +1,6 @@
 """Configuration: frozen pydantic models, read from YAML, changed by ``key=value`` overrides.
 
-The string under a field is its documentation: it becomes the comment in the shipped YAML files and
-the text of ``vocabalign schema``.
+The string under a field is its documentation: it becomes the comment in the shipped YAML files.
 """
 
 from __future__ import annotations
@@ -62,13 +61,23 @@ def _explain(error: ValidationError, config_class: type[Config]) -> str:
     for problem in error.errors()[:3]:
         key = ".".join(str(part) for part in problem["loc"])
         if problem["type"] == "extra_forbidden":
-            known = ", ".join(sorted(config_class.model_fields))
+            known = ", ".join(sorted(_keys_at(config_class, problem["loc"][:-1])))
             sentences.append(f"unknown key '{key}' (known keys: {known})")
         elif problem["type"] == "missing":
-            sentences.append(f"'{key}' is missing: give --{key.replace('_', '-')} or set it in the file")
+            sentences.append(f"'{key}' is missing: give it on the command line or set it in the file")
         else:
             sentences.append(f"'{key}' is {problem['input']!r}: {problem['msg'].lower()}")
     return "; ".join(sentences)
+
+
+def _keys_at(config_class: type[Config], path: tuple[int | str, ...]) -> list[str]:
+    """Known keys of the block that ``path`` leads to."""
+    for part in path:
+        inner = config_class.model_fields[str(part)].annotation if str(part) in config_class.model_fields else None
+        if not (isinstance(inner, type) and issubclass(inner, Config)):
+            break
+        config_class = inner
+    return list(config_class.model_fields)
 
 
 def read_yaml(path: Path | str) -> dict[str, Any]:
@@ -90,6 +99,8 @@ def read_yaml(path: Path | str) -> dict[str, Any]:
         return {}
     if not isinstance(value, dict):
         raise ConfigError(f"{path} holds a {type(value).__name__}; expected keys with values ('key: value').")
+    if not all(isinstance(key, str) for key in value):
+        raise ConfigError(f"{path} has keys that are not words ({', '.join(map(repr, value))}): put them in quotes.")
     return value
 
 

@@ -31,14 +31,16 @@ def fingerprint_paths(paths: Path | str | list[str]) -> str:
 
 
 def fingerprint_folder(folder: Path) -> str:
-    """Fingerprint of names and contents; the seconds and memory in a manifest do not count.
-
-    Of a run (a folder with artefacts inside) only the artefacts count, and of those not the report.
-    """
-    artefacts = [] if (folder / MANIFEST).is_file() else sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
-    if artefacts:
-        return digest_of(f"{path.name}\0{fingerprint_folder(path)}" for path in artefacts if not _is_report(path))
+    """Fingerprint of names and contents; the seconds and memory in a manifest do not count."""
     return digest_of(f"{name}\0{digest}" for name, digest in file_digests(folder))
+
+
+def fingerprint_run(folder: Path) -> str:
+    """Fingerprint of a run, for its report: the artefacts inside but other reports, and the pipeline."""
+    artefacts = sorted(path.parent for path in folder.glob(f"*/{MANIFEST}"))
+    parts = [f"{path.name}\0{fingerprint_folder(path)}" for path in artefacts if not _is_report(path)]
+    pipelines = sorted(folder.glob("*.yaml"))
+    return digest_of(parts + [f"{path.name}\0{fingerprint_file(path)}" for path in pipelines])
 
 
 def _is_report(artefact: Path) -> bool:

@@ -8,8 +8,8 @@ on where it stopped, and a changed line redoes what depends on it.
 
 from __future__ import annotations
 
+import glob
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,22 @@ from typing import Any
 
 import yaml
 
-from vocabalign.artifacts import is_up_to_date, run_identity, stage_inputs
+from vocabalign.artifacts import (
+    discard,
+    is_up_to_date,
+    make_folder,
+    remove_left_overs,
+    run_identity,
+    stage_inputs,
+    work_folder,
+)
 from vocabalign.config import Config, Device, Dtype, StageConfig, make_config, merge, parse_overrides, read_yaml
-from vocabalign.errors import ConfigError
+from vocabalign.errors import ArtifactError, ConfigError
 from vocabalign.progress import logger
 from vocabalign.stages import STAGES
 
 Input = str | list[str] | dict[str, str]
+RESOLVED = "pipeline.resolved.yaml"
 
 
 class StageEntry(Config):
@@ -169,8 +178,9 @@ def run_pipeline(
     if end <= begin:
         raise ConfigError(f"--from {first} comes after --to {last}: nothing to run.")
     _refuse_several_processes(planned[begin:end])
-    pipeline.out.mkdir(parents=True, exist_ok=True)
-    write_pipeline(pipeline, pipeline.out / "pipeline.yaml")
+    _check_inputs(planned[begin:end], pipeline.out)
+    make_folder(pipeline.out)
+    write_pipeline(pipeline, pipeline.out / RESOLVED)
     for number, planned_stage in enumerate(planned[begin:end], begin + 1):
         config = planned_stage.config
         label = f"[{number}/{len(planned)}] {planned_stage.name}"
@@ -178,11 +188,29 @@ def run_pipeline(
         identity = run_identity(planned_stage.stage, config.model_dump(mode="json"), inputs)
         if not force and is_up_to_date(config.out, identity):
             logger.info("%s: up to date, skipped", label)
+            remove_left_overs(config.out.absolute())
+            discard(work_folder(config.out.absolute()))
             yield planned_stage, False
             continue
         logger.info("%s: %s", label, planned_stage.stage)
+        if force:
+            discard(work_folder(config.out.absolute()))
         STAGES[planned_stage.stage].run(config)
         yield planned_stage, True
+
+
+def _check_inputs(planned: list[PlannedStage], out: Path) -> None:
+    """Whatever no stage of this run makes must be there before the first one starts.
+
+    Raises:
+        ArtifactError: a path that does not exist.
+    """
+    for stage in planned:
+        for name, paths in stage_inputs(stage.stage, stage.config).items():
+            for path in paths:
+                made_here = Path(path).is_relative_to(out)
+                if not made_here and not Path(path).exists() and not glob.glob(path, recursive=True):
+                    raise ArtifactError(f"The stage '{stage.name}' reads {path} ({name}), which does not exist.")
 
 
 def _refuse_several_processes(planned: list[PlannedStage]) -> None:
@@ -205,4 +233,4 @@ def write_pipeline(pipeline: PipelineConfig, path: Path) -> None:
         return
     new = path.with_name(f".{path.name}.new")
     new.write_text(text, encoding="utf-8")
-    shutil.move(new, path)
+    os.replace(new, path)

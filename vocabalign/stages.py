@@ -9,14 +9,22 @@ from __future__ import annotations
 import importlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from vocabalign.config import Config, StageConfig
 
 # A folder, or demo:source / demo:teacher for the models that ship with the package.
-Reference = str
+Reference = Annotated[str, BeforeValidator(lambda value: str(value) if isinstance(value, Path) else value)]
+
+
+def _listed(value: object) -> object:
+    """One path or several."""
+    return [str(value)] if isinstance(value, (str, Path)) else value
+
+
+Corpus = Annotated[list[Reference], BeforeValidator(_listed)]
 
 
 class CorpusConfig(StageConfig):
@@ -24,7 +32,7 @@ class CorpusConfig(StageConfig):
 
     standard_library: bool = False
     """Take the sources and documentation of Python's standard library."""
-    corpus: list[str] = []
+    corpus: Corpus = []
     """Files, folders or globs of text (.txt, .jsonl; plain or compressed)."""
     heldout_percent: float = Field(default=5.0, gt=0, lt=100)
     """Share of the documents that is held out, chosen by a hash of their text."""
@@ -60,7 +68,7 @@ class EmbedConfig(StageConfig):
 
     tokenizer: Reference
     """Tokenizer or model folder."""
-    corpus: list[str]
+    corpus: Corpus
     """Files, folders or globs of text."""
     embeddings: EmbeddingOptions = EmbeddingOptions()
     """How the embeddings are learned."""
@@ -73,7 +81,7 @@ class AlignConfig(StageConfig):
     """Tokenizer (or model) folder whose vocabulary the model has."""
     target: Reference
     """Tokenizer (or model) folder whose vocabulary it shall get."""
-    corpus: list[str]
+    corpus: Corpus
     """Text that both tokenizers cut; the more like the model's use, the better."""
     source_embeddings: Path | None = None
     """Token embeddings of the source, as written by ``embed``; learned here when left out."""
@@ -106,7 +114,7 @@ class TransplantConfig(StageConfig):
     """Tokenizer (or model) folder of the new vocabulary."""
     lexicon: Path | None = None
     """Lexicon from ``align``; without it shared bytes and the source's own segmentation are used."""
-    corpus: list[str] = []
+    corpus: Corpus = []
     """Text to count on: how often each token is used, and which source tokens cover it."""
     input_rows: Literal["auto", "lexicon", "lexicon-one", "last", "first", "mean", "decay"] = "auto"
     """How embedding rows of tokens without an identical twin are made; ``auto`` is measured best."""
@@ -158,9 +166,9 @@ class FinetuneConfig(StageConfig):
 
     model: Reference
     """Model folder to train."""
-    corpus: list[str]
+    corpus: Corpus
     """Training text."""
-    heldout: list[str] = []
+    heldout: Corpus = []
     """Text for scores during training; never trained on."""
     source: Reference | None = None
     """The untouched model before its transplant: the teacher of its own successor (self-distillation)."""
@@ -183,9 +191,9 @@ class DistillConfig(StageConfig):
     """Model folder to train; it must have the teacher's vocabulary."""
     teacher: Reference
     """Model folder that teaches."""
-    corpus: list[str]
+    corpus: Corpus
     """Training text."""
-    heldout: list[str] = []
+    heldout: Corpus = []
     """Text for scores during training; never trained on."""
     divergence: Literal["forward-kl", "reverse-kl", "jensen-shannon"] = "forward-kl"
     """What is minimised between teacher and student distributions."""
@@ -206,7 +214,7 @@ class EvaluateConfig(StageConfig):
 
     models: dict[str, Reference]
     """Name -> model folder."""
-    corpus: list[str]
+    corpus: Corpus
     """Held-out text."""
     max_bytes: int | None = Field(default=150_000, gt=0)
     """Score at most this much text."""
@@ -242,7 +250,10 @@ class Stage:
     """Parts of the code that decide the result: their fingerprint is the stage's code version."""
 
     def run(self, config: StageConfig) -> Path:
-        """Import the stage's code and run it."""
+        """Refuse an artefact that is in the way, then import the stage's code and run it."""
+        from vocabalign.artifacts import refuse_existing
+
+        refuse_existing(config.out.absolute(), config.overwrite)
         module, function = self.function.split(":")
         return getattr(importlib.import_module(module), function)(config)
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.alignment.toy import make_vocabulary
+from tests.alignment.toy import make_vocabulary, running_text_uses
 from vocabalign.alignment.anchors import anchor_pairs, identical_source
 
 
@@ -30,3 +30,10 @@ def test_anchors_are_seen_on_both_sides_and_sorted_by_use():
     pairs = anchor_pairs(identical, np.array([9, 5, 0]), np.array([3, 8, 7, 9, 4]))
     assert pairs.tolist() == [[1, 1], [0, 4]]
     assert anchor_pairs(identical, np.array([9, 5, 0]), np.array([3, 8, 7, 9, 4]), limit=1).tolist() == [[1, 1]]
+
+
+def test_what_running_text_uses_pairs_and_idle_tokens_pair():
+    source = running_text_uses(make_vocabulary([b"a", b"  ", b"  "]), {1: 2})  # as GPT-NeoX's runs of spaces
+    target = make_vocabulary([b"  ", b"a", b"  "])
+    assert identical_source(source, target).tolist() == [2, 0, 1]
+    assert identical_source(target, source).tolist() == [1, 2, 0]

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from tests.alignment.toy import make_texts
 from vocabalign.alignment.embed_stage import load_embeddings, run
 from vocabalign.artifacts import read_manifest
 from vocabalign.errors import ArtifactError
@@ -31,3 +32,24 @@ def test_the_artefact_is_read_back_for_its_own_tokenizer_only(
         load_embeddings(folder, load_vocabulary(metaspace_folder))
     with pytest.raises(ArtifactError, match="exists already"):
         run(config)
+
+
+def test_temporary_files_lie_beside_the_artefact_and_go(tmp_path, byte_level_folder, monkeypatch):
+    from vocabalign.alignment import embed_stage
+
+    corpus = tmp_path / "corpus.txt"
+    corpus.write_text("".join(make_texts(20)))
+    stale = tmp_path / ".out.work" / "vocabalign-killed"
+    stale.mkdir(parents=True)
+    seen = []
+
+    def learn(vocabulary, texts, options, seed, folder=None):
+        seen.append(folder)
+        assert folder.is_dir() and not stale.exists()
+        raise RuntimeError("stopped")
+
+    monkeypatch.setattr(embed_stage, "learn_token_embeddings", learn)
+    with pytest.raises(RuntimeError, match="stopped"):
+        embed_stage.run(EmbedConfig(tokenizer=str(byte_level_folder), corpus=[str(corpus)], out=tmp_path / "out"))
+    assert [path.parent for path in seen] == [tmp_path]
+    assert [path.name for path in tmp_path.iterdir()] == ["corpus.txt"]

@@ -89,3 +89,13 @@ def test_broken_files_are_told(tmp_path):
     (tmp_path / "embeddings.safetensors").write_bytes(b"nonsense")
     with pytest.raises(ArtifactError, match="cannot be read"):
         TokenEmbeddings.load(tmp_path)
+
+
+def test_temporary_files_are_where_the_caller_says(tmp_path, monkeypatch):
+    from vocabalign.alignment import embeddings
+
+    seen = []
+    write = embeddings._write_tokens
+    monkeypatch.setattr(embeddings, "_write_tokens", lambda *args: seen.append(args[2]) or write(*args))
+    learn_token_embeddings(word_vocabulary(), make_texts(20), EmbeddingOptions(dimensions=4, epochs=1), 0, tmp_path)
+    assert [path.parent.parent for path in seen] == [tmp_path] and not list(tmp_path.iterdir())

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from tests.alignment.toy import make_vocabulary
+from tests.alignment.toy import make_vocabulary, running_text_uses
 from vocabalign.alignment.evidence_layers import (
     Neighbors,
     cooccurrence_layer,
@@ -66,3 +66,10 @@ def test_neighbours_are_trusted_by_measured_precision_cosine_and_support():
     assert layer.confidence.tolist() == pytest.approx([0.45, 0, 0.225, 0])
     assert row(layer, 0)[2] > 0.99 and row(layer, 2)[1] == pytest.approx(1 / (1 + np.exp(-1)), abs=1e-4)
     assert np.allclose(np.asarray(layer.weights.sum(axis=1)).ravel(), [1, 0, 1, 1])
+
+
+def test_relaxed_bytes_are_of_tokens_that_running_text_uses():
+    source = running_text_uses(make_vocabulary([b"a", b"word", b"word"]), {1: 2})
+    target = running_text_uses(make_vocabulary([b"a", b" word", b" word"]), {1: 2})
+    layer = relaxed_layer(source, target, np.arange(3))
+    assert row(layer, 2) == {2: 1.0} and row(layer, 1) == {}

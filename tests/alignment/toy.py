@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 
 import numpy as np
 
@@ -48,6 +49,15 @@ def make_vocabulary(tokens: list[bytes | None], byte_ids: frozenset[int] = froze
         dummy_prefix=False,
         fingerprint=hashlib.sha256(repr(tokens).encode()).hexdigest(),
     )
+
+
+def running_text_uses(vocabulary: Vocabulary, ids: dict[int, int]) -> Vocabulary:
+    """The same tokens, but text is given other ids with the same bytes: {id: the one given instead}."""
+
+    def encode_batch(texts):
+        return [[ids.get(token, token) for token in row] for row in vocabulary.encode_batch(texts)]
+
+    return replace(vocabulary, encode_batch=encode_batch, fingerprint=vocabulary.fingerprint[::-1])
 
 
 ENDINGS = ("n", "rt", "sk", "va", "x", "de", "pu", "fl")

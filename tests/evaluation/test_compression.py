@@ -27,7 +27,19 @@ def test_fallback_is_seen(metaspace_folder):
 
 def test_batches_change_nothing(byte_level_folder, texts):
     vocabulary = load_vocabulary(byte_level_folder)
-    assert encode_documents(vocabulary, texts, batch_size=3) == encode_documents(vocabulary, texts)
+    expected = [vocabulary.encode(text) for text in texts]
+    assert encode_documents(vocabulary, texts, batch_characters=150) == expected
+    assert encode_documents(vocabulary, texts) == expected
+    sizes: list[int] = []
+
+    class Watched:
+        def encode_batch(self, batch):
+            sizes.append(sum(map(len, batch)))
+            return vocabulary.encode_batch(batch)
+
+    long = [text * 5000 for text in texts[:4]]
+    assert len(encode_documents(Watched(), long)) == 4
+    assert len(sizes) > 1 and max(sizes) <= 1_000_000
 
 
 def test_no_text(byte_level_folder):

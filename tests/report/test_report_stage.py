@@ -170,6 +170,22 @@ def test_again_gives_the_same_page(run_folder, folder, source):
     assert (folder / "report.html").read_text(encoding="utf-8") == source
 
 
+@pytest.mark.parametrize("name", ['x"><img src=x onerror=alert(1)>', r"back\1slash \g<0>", "two  words"])
+def test_names_of_folders_are_never_markup(tmp_path, name):
+    source = make_run(tmp_path / "run", 20)
+    for old in ("metrics", "lexicon"):
+        (source / old).rename(source / f"{old} {name}")
+    out = run(ReportConfig(out=tmp_path / "page", run=source))
+    page = Page((out / "report.html").read_text(encoding="utf-8"))
+    assert not page.named("img")
+    assert not any(key.startswith("on") for _, attributes in page.elements for key in attributes)
+    ids = [attributes["id"] for _, attributes in page.elements if attributes.get("id")]
+    assert len(ids) == len(set(ids)) and all(re.fullmatch(r"[\w.-]+", identity) for identity in ids)
+    assert f"metrics {name}" in page.text or name not in page.text
+    if figures.can_draw():
+        assert len(page.named("svg")) == 5
+
+
 def test_missing_pieces_are_left_out_with_a_note(tmp_path):
     with write_artifact(tmp_path / "run" / "lexicon", "align", {"source": "a", "target": "b"}, {}) as writer:
         (writer.folder / "lexicon.tsv").write_text("only a header\n")

@@ -68,3 +68,31 @@ def test_nothing_is_left_behind(tmp_path):
     with pytest.raises(CorpusError, match="does not exist"):
         run(CorpusConfig(out=tmp_path / "out", corpus=[str(tmp_path / "no.jsonl")]))
     assert not (tmp_path / "out").exists()
+
+
+def test_small_text_is_split_by_piece(tmp_path):
+    """Formerly 64 kB pieces: too few for the hashes to hold one out."""
+    book = "".join(f"line {i} of a book\n" for i in range(6000))
+    (tmp_path / "book.txt").write_text(book)
+    out = run(CorpusConfig(out=tmp_path / "out", corpus=[str(tmp_path / "book.txt")]))
+    pieces = texts(out, "train") + texts(out, "heldout")
+    assert len(pieces) > 6 and all(len(piece) <= 2**14 and piece.endswith("\n") for piece in pieces)
+    assert sum(map(len, pieces)) == len(book)
+
+
+def test_many_text_files_are_split_by_file(tmp_path):
+    for number in range(20):
+        text = "".join(f"line {i} of book {number}\n" for i in range(5000))
+        (tmp_path / f"{number}.txt").write_text(text)
+    out = run(CorpusConfig(out=tmp_path / "out", corpus=[str(tmp_path)], heldout_percent=40))
+    sides = [{json.loads(line)["path"] for line in (out / f"{s}.jsonl").open()} for s in ("train", "heldout")]
+    assert sides[0] and sides[1] and not sides[0] & sides[1] and len(sides[0] | sides[1]) == 20
+    assert len(texts(out, "train") + texts(out, "heldout")) > 20
+
+
+@pytest.mark.parametrize("percent", [0.001, 99.999])
+def test_two_documents_are_enough(tmp_path, percent):
+    path = tmp_path / "two.jsonl"
+    path.write_text('{"text": "one"}\n{"text": "two"}\n')
+    out = run(CorpusConfig(out=tmp_path / "out", corpus=[str(path)], heldout_percent=percent))
+    assert len(texts(out, "train")) == len(texts(out, "heldout")) == 1

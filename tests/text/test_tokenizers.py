@@ -5,7 +5,7 @@ import shutil
 import warnings
 
 import pytest
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, processors
 from transformers import AutoTokenizer
 
 from vocabalign.errors import TokenizerError
@@ -171,3 +171,41 @@ def test_code_beside_a_tokenizer_json_is_not_needed(byte_level_folder, tmp_path)
     shutil.copy(byte_level_folder / "tokenizer.json", tmp_path)
     (tmp_path / "tokenizer_config.json").write_text('{"auto_map": {"AutoTokenizer": ["own.Tokenizer", null]}}')
     assert load_vocabulary(tmp_path).encode("The cat") == load_vocabulary(byte_level_folder).encode("The cat")
+
+
+@pytest.mark.parametrize(("config", "added"), [({}, (1, 0)), ({"add_bos_token": False, "add_eos_token": True}, (0, 1))])
+def test_a_sentencepiece_model_alone_keeps_its_bos(tmp_path, texts, config, added):
+    import io
+
+    import sentencepiece
+
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(texts * 20), model_writer=model, vocab_size=400, model_type="bpe", byte_fallback=True,
+        normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2, num_threads=1,
+        hard_vocab_limit=False,
+    )  # fmt: skip
+    folder = tmp_path / "m"
+    folder.mkdir()
+    (folder / "tokenizer.model").write_bytes(model.getvalue())
+    (folder / "tokenizer_config.json").write_text(json.dumps(config))
+    plain = load_vocabulary(folder).encode(texts[0])
+    expected = [1] * added[0] + plain + [2] * added[1]
+    assert load_tokenizer(folder)(texts[0]).input_ids == expected
+    save_tokenizer(folder, tmp_path / "out")
+    assert AutoTokenizer.from_pretrained(tmp_path / "out")(texts[0]).input_ids == expected
+
+
+def test_saving_notices_other_added_tokens(byte_level_folder, tmp_path, monkeypatch):
+    from vocabalign.text import tokenizer_saving
+
+    tokenizer = load_tokenizer(byte_level_folder)
+    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="<|endoftext|> $A", special_tokens=[("<|endoftext|>", 0)]
+    )
+    save_tokenizer(tokenizer, tmp_path / "kept")
+    assert AutoTokenizer.from_pretrained(tmp_path / "kept")("The cat").input_ids[0] == 0
+    content = (byte_level_folder / "tokenizer.json").read_bytes()
+    monkeypatch.setattr(tokenizer_saving, "_tokenizer_json", lambda *args: content)
+    with pytest.raises(TokenizerError, match="special tokens are added"):
+        save_tokenizer(tokenizer, tmp_path / "lost")

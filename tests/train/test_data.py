@@ -1,5 +1,7 @@
 """Blocks: every token once an epoch, drawn by number, documents apart."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
@@ -70,6 +72,23 @@ def test_documents_in_a_block_do_not_see_each_other(tmp_path, byte_level_folder,
                     alone = hidden_states(model, batch["input_ids"][:, at : at + size], None)[0]
                     torch.testing.assert_close(packed[at : at + size], alone, rtol=1e-4, atol=1e-5)
                 at += size
+
+
+def test_memory_follows_characters_not_documents(tmp_path, vocabulary, monkeypatch):
+    monkeypatch.setattr("vocabalign.train.data.CHARACTERS_AT_ONCE", 200)
+    groups: list[list[str]] = []
+
+    def encode_batch(batch):
+        groups.append(list(batch))
+        return vocabulary.encode_batch(batch)
+
+    watched = replace(vocabulary, encode_batch=encode_batch)
+    documents = tokenize([*TEXT, "long " * 100, *TEXT], watched, tmp_path, "few")
+    assert [text for group in groups for text in group] == [*TEXT, "long " * 100, *TEXT]
+    assert all(len(group) == 1 or sum(map(len, group)) <= 200 for group in groups)
+    monkeypatch.undo()
+    whole = tokenize([*TEXT, "long " * 100, *TEXT], vocabulary, tmp_path, "many")
+    assert (documents.ids == whole.ids).all() and (documents.starts == whole.starts).all()
 
 
 def test_too_little_text(tmp_path, vocabulary):

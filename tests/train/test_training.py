@@ -183,6 +183,7 @@ t.finetuned(*map(Path, sys.argv[1:]), {"checkpoint_every": 1})
 """
 
 
+@pytest.mark.slow  # test_an_interrupted_run_goes_on_to_the_same_bits is the quick one
 def test_killed_while_it_writes_a_checkpoint(tmp_path, tiny_llama, corpus_file):
     command = [sys.executable, "-c", KILLED, str(tiny_llama), str(corpus_file), str(tmp_path / "out")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}

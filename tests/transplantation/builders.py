@@ -22,6 +22,7 @@ def build(name: str, folder: Path, *, dtype=torch.float32, max_shard_size: str =
         "llama-tied": lambda: transformers.LlamaConfig(**llama, tie_word_embeddings=True),
         "qwen2": lambda: transformers.Qwen2Config(**llama, tie_word_embeddings=True),
         "gpt_neox": lambda: transformers.GPTNeoXConfig(**SIZES, max_position_embeddings=128, **ids),
+        "granite": lambda: transformers.GraniteConfig(**llama, tie_word_embeddings=False),
         "gpt2": lambda: transformers.GPT2Config(**gpt2, **ids),
         "phi": lambda: transformers.PhiConfig(**SIZES, max_position_embeddings=128, **ids),
     }

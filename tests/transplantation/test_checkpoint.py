@@ -71,3 +71,14 @@ def test_a_missing_shard_is_named(tmp_path):
     shards[1].unlink()
     with pytest.raises(ModelError, match=shards[1].name):
         open_checkpoint(folder)
+
+
+@pytest.mark.parametrize("name", ["../outside.safetensors", "/tmp/x.safetensors", "sub/x.safetensors", "x.bin", 3])
+def test_an_index_that_names_other_places_is_refused(tmp_path, name):
+    folder = build("llama", tmp_path / "m", max_shard_size="40KB")
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["lm_head.weight"] = name
+    path.write_text(json.dumps(index))
+    with pytest.raises(ModelError, match=r"lm_head.weight is in .*: expected the name"):
+        open_checkpoint(folder)

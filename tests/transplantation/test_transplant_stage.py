@@ -3,6 +3,7 @@ import json
 import numpy as np
 import pytest
 import torch
+import transformers
 from safetensors import safe_open
 
 from tests.conftest import TEXT
@@ -182,3 +183,40 @@ def test_real_models(tmp_path, material):
     scores = logits(out, ids)[:-1].log_softmax(-1).gather(1, torch.tensor(ids[1:])[:, None])
     bits_per_byte = -scores.sum().item() / len(story[: 512 * 3].encode()) / 0.6931
     assert 0 < bits_per_byte < 3
+
+
+def test_the_same_tokenizer_with_more_ids_than_rows(tmp_path):
+    """Some models have fewer rows than their tokenizer has tokens."""
+    source = build("llama", tmp_path / "m")
+    model = transformers.AutoModelForCausalLM.from_pretrained(source)
+    model.resize_token_embeddings(396)
+    model.save_pretrained(source)
+    out = transplant(source, source, tmp_path / "out")
+    old, new = read_all(source)["lm_head.weight"], read_all(out)["lm_head.weight"]
+    assert len(old) == 396 and len(new) == 400 and torch.equal(old, new[:396])
+
+
+def test_the_shift_of_a_head_whose_logits_are_scaled(tmp_path, corpus_file):
+    """The same weights behind a divisor: the shifts are larger by it, and so are the same in logits."""
+    target = target_tokenizer("metaspace", tmp_path / "t")
+    found = {}
+    for scaling in (1.0, 8.0):
+        source = build("granite", tmp_path / f"m{scaling}")
+        config = json.loads((source / "config.json").read_text())
+        (source / "config.json").write_text(json.dumps(config | {"logits_scaling": scaling}))
+        out = transplant(source, target, tmp_path / f"out{scaling}", [str(corpus_file)])
+        found[scaling] = np.array(json.loads((out / "provenance.json").read_text())["shift"])
+    assert np.abs(found[1.0]).max() > 1
+    np.testing.assert_allclose(found[8.0], 8 * found[1.0], rtol=1e-2, atol=1e-2)
+
+
+def test_ids_that_are_lost_are_told_and_logs_of_training_are_not_copied(tmp_path, caplog):
+    source = build("llama", tmp_path / "m")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps(config | {"image_token_id": 399}))
+    (source / "metrics.jsonl").write_text("{}")
+    with caplog.at_level("WARNING", logger="vocabalign"):
+        out = transplant(source, target_tokenizer("metaspace", tmp_path / "t"), tmp_path / "out")
+    assert json.loads((out / "config.json").read_text())["image_token_id"] is None
+    assert "image_token_id is 399" in caplog.text
+    assert not (out / "metrics.jsonl").exists()

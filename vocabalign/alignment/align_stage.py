@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from vocabalign.alignment.anchors import anchor_pairs, identical_source
-from vocabalign.alignment.embed_stage import load_embeddings
+from vocabalign.alignment.embed_stage import folder_for_tokens, load_embeddings
 from vocabalign.alignment.embeddings import TokenEmbeddings, learn_token_embeddings
 from vocabalign.alignment.exports import embedding_map, write_table
 from vocabalign.alignment.lexicon_building import build_lexicon
@@ -77,7 +77,8 @@ def run(config: AlignConfig) -> Path:
     """
     with stage_artifact("align", config) as writer:
         source, target = load_vocabulary(config.source), load_vocabulary(config.target)
-        result = align_vocabularies(source, target, lambda: read_texts(config.corpus), config)
+        with folder_for_tokens(writer) as folder:
+            result = align_vocabularies(source, target, lambda: read_texts(config.corpus), config, folder=folder)
         result.lexicon.save(writer.folder)
         write_table(writer.folder / "lexicon.tsv", result.lexicon, source, target)
         spaces = (result.source_embeddings, result.target_embeddings)
@@ -93,8 +94,9 @@ def align_vocabularies(
     config: AlignConfig,
     *,
     special_tokens: Mapping[str, str] = MappingProxyType({}),
+    folder: Path | None = None,
 ) -> AlignmentResult:
-    """Align two vocabularies on text that both cut; nothing is written.
+    """Align two vocabularies on text that both cut; nothing that lasts is written.
 
     Args:
         source: S tokens; the vocabulary that the model has.
@@ -102,6 +104,7 @@ def align_vocabularies(
         texts: documents that can be gone through several times: a sequence, or a function that begins anew.
         config: the options; what it says of tokenizers, text and output folder is not looked at.
         special_tokens: overrides for special tokens, target -> source.
+        folder: for temporary files; None for the system's own.
 
     Raises:
         CorpusError: there is no text.
@@ -123,8 +126,8 @@ def align_vocabularies(
     num_shared = len(anchor_pairs(identical, cover.source_counts, cover.target_counts))
     options = _fitting(config.embeddings, num_shared, source_embeddings or target_embeddings)
     logger.info("align: learning token embeddings (%s, %d dimensions)", options.method, options.dimensions)
-    source_embeddings = source_embeddings or learn_token_embeddings(source, _read(texts), options, seed)
-    target_embeddings = target_embeddings or learn_token_embeddings(target, _read(texts), options, seed)
+    source_embeddings = source_embeddings or learn_token_embeddings(source, _read(texts), options, seed, folder)
+    target_embeddings = target_embeddings or learn_token_embeddings(target, _read(texts), options, seed, folder)
     _check_dimensions(source_embeddings, target_embeddings)
 
     # ---- The distributional layer, and how far to trust it ----

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from vocabalign.text.segmentation import idle_ids, ids_in_running_text
 from vocabalign.text.vocabulary import Vocabulary
 
 AnchorKind = Literal["bytes", "strings"]
@@ -14,9 +15,10 @@ AnchorKind = Literal["bytes", "strings"]
 def identical_source(source: Vocabulary, target: Vocabulary, kind: AnchorKind = "bytes") -> np.ndarray:
     """(T,) int64: the source token that is the same as each target token, or -1.
 
-    By bytes, an ordinary token pairs with what running text uses for these bytes. A byte-fallback token
-    pairs with its own kind where the source has it: the ordinary token with the same byte is another
-    row, read in other places.
+    By bytes, a token that running text uses pairs with what running text uses for these bytes on the other
+    side. An idle one (a byte-fallback token whose byte is also an ordinary token; GPT-NeoX's own runs of spaces)
+    pairs with its own kind where the source has it: the used token with the same bytes is another row, read in
+    other places.
     """
     result = np.full(len(target), -1, dtype=np.int64)
     if kind == "strings":
@@ -25,13 +27,13 @@ def identical_source(source: Vocabulary, target: Vocabulary, kind: AnchorKind = 
             if token_id not in target.special_ids:
                 result[token_id] = by_string.get(raw, -1)
         return result
-    by_bytes = source.ids_by_bytes()
-    fallback = {source.token_bytes[token_id]: token_id for token_id in sorted(source.byte_ids)}
+    by_bytes, used = ids_in_running_text(source), ids_in_running_text(target)
+    idle = idle_ids(source, by_bytes)
     for token_id, token in enumerate(target.token_bytes):
         if not token:
             continue
-        ordinary = by_bytes.get(token, -1)
-        result[token_id] = fallback.get(token, ordinary) if token_id in target.byte_ids else ordinary
+        twin = by_bytes.get(token, -1)
+        result[token_id] = twin if used[token] == token_id else idle.get(token, twin)
     return result
 
 

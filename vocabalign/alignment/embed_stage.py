@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from vocabalign.alignment.embeddings import TokenEmbeddings, learn_token_embeddings
-from vocabalign.artifacts import read_manifest, stage_artifact
+from vocabalign.artifacts import ArtifactWriter, discard, read_manifest, stage_artifact, work_folder
 from vocabalign.errors import ArtifactError
 from vocabalign.stages import EmbedConfig
 from vocabalign.text.vocabulary import Vocabulary
@@ -27,11 +29,23 @@ def run(config: EmbedConfig) -> Path:
 
     with stage_artifact("embed", config) as writer:
         vocabulary = load_vocabulary(config.tokenizer)
-        embeddings = learn_token_embeddings(vocabulary, read_texts(config.corpus), config.embeddings, config.seed)
+        texts = read_texts(config.corpus)
+        with folder_for_tokens(writer) as folder:
+            embeddings = learn_token_embeddings(vocabulary, texts, config.embeddings, config.seed, folder)
         embeddings.save(writer.folder)
         writer.metrics.update(embedding_metrics(embeddings))
         writer.metrics["vocabulary_fingerprint"] = vocabulary.fingerprint
     return config.out
+
+
+@contextmanager
+def folder_for_tokens(writer: ArtifactWriter) -> Iterator[Path]:
+    """A hidden folder beside the artefact for the cut text; what a killed run left in it is removed first."""
+    discard(work_folder(writer.out))
+    try:
+        yield writer.work
+    finally:
+        discard(work_folder(writer.out))
 
 
 def embedding_metrics(embeddings: TokenEmbeddings) -> dict[str, float]:

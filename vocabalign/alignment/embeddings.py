@@ -93,7 +93,7 @@ class TokenEmbeddings:
 
 
 def learn_token_embeddings(
-    vocabulary: Vocabulary, texts: Iterable[str], options: EmbeddingOptions, seed: int
+    vocabulary: Vocabulary, texts: Iterable[str], options: EmbeddingOptions, seed: int, folder: Path | None = None
 ) -> TokenEmbeddings:
     """Cut the texts with the tokenizer and learn a vector for every id that occurs.
 
@@ -105,6 +105,8 @@ def learn_token_embeddings(
         texts: documents; gone through once.
         options: method, D, window, epochs and the like.
         seed: everything random follows from it.
+        folder: where the cut text is written while it is needed, about as large as the text; None for the
+            system's temporary folder.
 
     Raises:
         CorpusError: no text, or no token that is seen often enough.
@@ -115,8 +117,8 @@ def learn_token_embeddings(
         (2605.13429) section 4.1 for vectors of token ids.
     """
     words = _words_of_tokens(vocabulary) if options.method == "fasttext" else None
-    with tempfile.TemporaryDirectory(prefix="vocabalign-") as folder:
-        corpus = Path(folder) / "tokens.txt"
+    with tempfile.TemporaryDirectory(prefix="vocabalign-", dir=folder) as temporary:
+        corpus = Path(temporary) / "tokens.txt"
         counts, num_lines = _write_tokens(vocabulary, texts, corpus, options.max_tokens, words)
         kept = np.flatnonzero(counts >= options.min_count)
         if not len(kept):

@@ -14,6 +14,7 @@ import numpy as np
 from scipy import sparse
 
 from vocabalign.lexicon import Evidence
+from vocabalign.text.segmentation import ids_in_running_text
 from vocabalign.text.vocabulary import Vocabulary
 
 # A leading space changes a token's place in a word, a capital its place in a sentence.
@@ -62,13 +63,15 @@ def _normalised(kind: Evidence, weights: sparse.csr_matrix, confidence: np.ndarr
 
 
 def relaxed_layer(source: Vocabulary, target: Vocabulary, wanted: np.ndarray) -> Layer:
-    """The same bytes up to a leading space or letter case, for the wanted target ids."""
-    by_bytes = source.ids_by_bytes()
+    """The same bytes up to a leading space or letter case, for the wanted target ids that running text uses."""
+    by_bytes, used = ids_in_running_text(source), ids_in_running_text(target)
     entries, confidence = [], np.zeros(len(target))
     for token_id in wanted:
         token = target.token_bytes[token_id]
+        if not token or used[token] != token_id:
+            continue
         for value, variants in ((SPACE_CONFIDENCE, _space_variants), (CASE_CONFIDENCE, _case_variants)):
-            found = [by_bytes[variant] for variant in variants(token or b"") if variant in by_bytes]
+            found = [by_bytes[variant] for variant in variants(token) if variant in by_bytes]
             if found:
                 entries.append((token_id, found[0], 1.0))
                 confidence[token_id] = value

@@ -10,6 +10,7 @@ import numpy as np
 from vocabalign.text.vocabulary import Vocabulary
 
 KILOBYTE = 1000
+BATCH_CHARACTERS = 1_000_000  # the tokenizer keeps some forty times as much while it works
 
 
 @dataclass(frozen=True)
@@ -51,12 +52,20 @@ class Compression:
         return self.unknown_tokens / self.tokens if self.tokens else 0.0
 
 
-def encode_documents(vocabulary: Vocabulary, texts: Sequence[str], batch_size: int = 256) -> list[list[int]]:
+def encode_documents(
+    vocabulary: Vocabulary, texts: Sequence[str], batch_characters: int = BATCH_CHARACTERS
+) -> list[list[int]]:
     """Token ids of each text without special tokens, in batches that keep memory even."""
     ids: list[list[int]] = []
-    for start in range(0, len(texts), batch_size):
-        ids.extend(vocabulary.encode_batch(list(texts[start : start + batch_size])))
-    return ids
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and size + len(text) > batch_characters:
+            ids.extend(vocabulary.encode_batch(batch))
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    return [*ids, *vocabulary.encode_batch(batch)] if batch else ids
 
 
 def measure_compression(

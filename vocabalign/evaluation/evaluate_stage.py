@@ -15,7 +15,7 @@ from vocabalign.evaluation.bits_per_byte import DocumentScores, embedding_rows, 
 from vocabalign.evaluation.compression import encode_documents, measure_compression
 from vocabalign.evaluation.generation import default_prompt, write_sample
 from vocabalign.evaluation.statistics import bootstrap_interval, paired_difference
-from vocabalign.models import load_model, pick_device, pick_dtype, resolve
+from vocabalign.models import load_model, pick_device, pick_dtype, read_model_config, resolve
 from vocabalign.progress import logger
 from vocabalign.stages import EvaluateConfig
 
@@ -113,6 +113,8 @@ def measure(
     documents = [text for text in texts if text]
     if not documents:
         raise CorpusError("There is no text to score: the corpus is empty; give at least one document.")
+    for reference in models.values():  # all of them before the first is scored
+        read_model_config(resolve(reference))
     prompt = default_prompt(documents[0]) if prompt is None else prompt
     rows: list[dict[str, Any]] = []
     scores: dict[str, DocumentScores] = {}

@@ -10,6 +10,7 @@ import yaml
 from vocabalign.report import figures
 from vocabalign.report.blocks import Block, Code, Figure, Paragraph, Samples, Section, Table, number
 from vocabalign.report.collect import Artefact, Run
+from vocabalign.report.escape import slug
 from vocabalign.report.rows import rows_section
 from vocabalign.report.sentences import summary
 
@@ -41,10 +42,10 @@ def _models(run: Run, name: str, metrics: Mapping[str, Any]) -> list[Section]:
     if metrics.get("comparisons"):
         blocks.append(_comparison_table(metrics["comparisons"]))
     texts = [(str(row["name"]), str(row["sample"])) for row in rows if row.get("sample")]
-    sections = [Section(f"models-{name}", f"Models{suffix}", blocks)]
+    sections = [Section(slug(f"models-{name}"), f"Models{suffix}", blocks)]
     if texts:
         samples = Samples(str(metrics.get("prompt", "")), texts)
-        sections.append(Section(f"samples-{name}", f"Samples{suffix}", [samples]))
+        sections.append(Section(slug(f"samples-{name}"), f"Samples{suffix}", [samples]))
     return sections
 
 

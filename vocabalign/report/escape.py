@@ -2,10 +2,18 @@ r"""Token text made safe to show: control characters become visible, markup beco
 
 from __future__ import annotations
 
+import hashlib
 import html
+import re
 import unicodedata
 
 _BOX = "\N{OPEN BOX}"
+
+
+def slug(text: str) -> str:
+    """``text`` as an id of the page: ordinary text as it is, anything else made harmless and still its own."""
+    plain = re.sub(r"[^A-Za-z0-9_.-]+", "-", text)
+    return text if plain == text else f"{plain}-{hashlib.sha256(text.encode(errors='replace')).hexdigest()[:8]}"
 
 
 def visible(text: str) -> str:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from vocabalign.report.escape import escape_html, shorten, visible
+from vocabalign.report.escape import escape_html, shorten, slug, visible
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -184,7 +184,7 @@ def _svg(draw: Callable[[MatplotlibFigure], None], size: tuple[float, float], id
         buffer = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    return _inline(buffer.getvalue(), identity, title)
+    return _inline(buffer.getvalue(), slug(identity), title)
 
 
 def _inline(text: str, identity: str, title: str) -> str:
@@ -193,8 +193,8 @@ def _inline(text: str, identity: str, title: str) -> str:
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r'\s(xmlns(:\w+)?|version)="[^"]*"', "", text).replace("xlink:href", "href")
-    text = re.sub(r'\sid="', f' id="{identity}-', text)
-    text = re.sub(r'href="#', f'href="#{identity}-', text).replace("url(#", f"url(#{identity}-")
+    text = re.sub(r'\sid="', lambda _: f' id="{identity}-', text)
+    text = text.replace('href="#', f'href="#{identity}-').replace("url(#", f"url(#{identity}-")
     for colour, variable in _VARIABLES.items():
         text = text.replace(colour, f"var({variable})")
     head, _, rest = text.partition(">")

@@ -44,14 +44,17 @@ def read_texts(corpus: Sequence[str | Path], max_bytes: int | None = None) -> It
     return (document.text for document in read_documents(corpus, max_bytes))
 
 
-def read_documents(corpus: Sequence[str | Path], max_bytes: int | None = None) -> Iterator[Document]:
+def read_documents(
+    corpus: Sequence[str | Path], max_bytes: int | None = None, *, piece_bytes: int = PIECE_BYTES
+) -> Iterator[Document]:
     r"""All documents of a corpus in a fixed order; blank ones are skipped, line ends stay as they are.
 
-    A ``.txt`` file is one document, cut at line ends into pieces of at most 64 kB.
+    A ``.txt`` file is one document, cut at line ends into pieces.
 
     Args:
         corpus: files, folders (read recursively, in order of names) or globs.
         max_bytes: stop after this much text, counted in UTF-8; the last document is cut there.
+        piece_bytes: the most in a piece of a ``.txt`` file.
 
     Raises:
         CorpusError: something is missing, empty, not UTF-8, not JSON, or of an unknown kind.
@@ -59,7 +62,7 @@ def read_documents(corpus: Sequence[str | Path], max_bytes: int | None = None) -
     paths = corpus_files(corpus)
     left, blanks, found = max_bytes, 0, False
     for path in paths:
-        for document in _read_file(path):
+        for document in _read_file(path, piece_bytes):
             if not document.text.strip():
                 blanks += 1
                 continue
@@ -143,37 +146,42 @@ def _kind(path: Path) -> str | None:
     return "lines" if name.endswith(LINE_ENDINGS) else None
 
 
-def _read_file(path: Path) -> Iterator[Document]:
+def is_plain_text(path: Path) -> bool:
+    """Whether it is a ``.txt`` file, compressed or not."""
+    return _kind(path) == "text"
+
+
+def _read_file(path: Path, piece_bytes: int) -> Iterator[Document]:
     try:
         with open_bytes(path) as stream:
-            yield from _pieces(path, stream) if _kind(path) == "text" else _lines(path, stream)
+            yield from _pieces(path, stream, piece_bytes) if is_plain_text(path) else _lines(path, stream)
     except READ_ERRORS as error:
         raise CorpusError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}.") from error
 
 
-def _pieces(path: Path, stream: IO[bytes]) -> Iterator[Document]:
+def _pieces(path: Path, stream: IO[bytes], most: int) -> Iterator[Document]:
     """Pieces of a plain text file; joined they give the file back."""
     offset, index, buffer = 0, 0, b""
     while True:
         block = stream.read(PIECE_BYTES)
         buffer += block
-        while buffer and (len(buffer) > PIECE_BYTES or not block):
-            size = _cut(buffer) if len(buffer) > PIECE_BYTES else len(buffer)
+        while buffer and (len(buffer) > most or not block):
+            size = _cut(buffer, most) if len(buffer) > most else len(buffer)
             yield Document(_decode(buffer[:size], path, offset), str(path), index)
             buffer, offset, index = buffer[size:], offset + size, index + 1
         if not block:
             return
 
 
-def _cut(buffer: bytes) -> int:
+def _cut(buffer: bytes, most: int) -> int:
     """Bytes of the next piece: up to the last line end, else the last space, else the last whole character."""
     for separator in (b"\n", b" "):
-        size = buffer.rfind(separator, 0, PIECE_BYTES) + 1
+        size = buffer.rfind(separator, 0, most) + 1
         if size:
             return size
-    size = PIECE_BYTES
+    size = most
     # Bytes 10xxxxxx continue a character, which has at most four bytes.
-    while size > PIECE_BYTES - 4 and buffer[size] & 0xC0 == 0x80:
+    while size > most - 4 and buffer[size] & 0xC0 == 0x80:
         size -= 1
     return size
 

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from vocabalign.artifacts import stage_artifact
 from vocabalign.errors import ConfigError, CorpusError
 from vocabalign.stages import CorpusConfig
 from vocabalign.text import standard_library
-from vocabalign.text.corpus import corpus_files, read_documents
+from vocabalign.text.corpus import PIECE_BYTES, Document, corpus_files, is_plain_text, read_documents
 
 # (name of the module or path, held out?, text)
 Item = tuple[str, bool, str]
 SIDES = ("train", "heldout")
+# Fewer .txt files than this are split by piece.
+FEWEST_FILES, SPLIT_BYTES = 20, 2**14
 
 
 def run(config: CorpusConfig) -> Path:
@@ -24,9 +29,15 @@ def run(config: CorpusConfig) -> Path:
     Which side a document is on follows from a hash of its text, so that it stays there when the corpus
     grows and equal texts are never on both sides. The standard library is split by module instead.
 
+    ``.txt`` files are split by file where the corpus has at least 20 of them, each by a hash of all its text, so that
+    no book is on both sides. With fewer they are split by piece of at most 16 kB, cut at line ends.
+
+    With two or more different documents (files, pieces) neither side is empty: if no hash falls into
+    ``heldout_percent``, the one with the smallest hash is held out; if all do, the one with the greatest is not.
+
     Raises:
         ConfigError: both sources of text are given, or none.
-        CorpusError: the text cannot be read, or one of the two sides would be empty.
+        CorpusError: the text cannot be read, there is only one document, or a limit leaves a side empty.
         ArtifactError: ``out`` exists.
     """
     if config.standard_library == bool(config.corpus):
@@ -34,9 +45,9 @@ def run(config: CorpusConfig) -> Path:
         raise ConfigError(f"Text comes from --standard-library or from --corpus, and {given}: choose one of them.")
     if config.corpus:
         corpus_files(config.corpus)  # told before anything is written
-    field, read = ("module", _library_items) if config.standard_library else ("path", lambda: _file_items(config))
     limits = {"train": config.max_bytes, "heldout": config.heldout_max_bytes}
     with stage_artifact("corpus", config) as writer:
+        field, read = ("module", _library_items) if config.standard_library else ("path", _file_reader(config))
         writer.metrics.update(_write(writer.folder, field, read, limits))
     return Path(config.out)
 
@@ -47,16 +58,49 @@ def _library_items() -> Iterator[Item]:
             yield passage.module, standard_library.is_heldout(passage.module), passage.text
 
 
-def _file_items(config: CorpusConfig) -> Iterator[Item]:
-    threshold = config.heldout_percent / 100
-    for document in read_documents(config.corpus):
-        yield document.path, _fraction(b"split", document.text) < threshold, document.text
+def _file_reader(config: CorpusConfig) -> Callable[[], Iterator[Item]]:
+    """What reads the corpus, each document with its side; the text is gone through here to find the sides."""
+    text_files = {str(path) for path in corpus_files(config.corpus) if is_plain_text(path)}
+    by_file = len(text_files) >= FEWEST_FILES
+    read = partial(read_documents, config.corpus, piece_bytes=PIECE_BYTES if by_file else SPLIT_BYTES)
+    hashes: dict[str, Any] = {}
+    for document in read() if by_file else ():
+        if document.path in text_files:
+            hashes.setdefault(document.path, _hash(b"split")).update(document.text.encode())
+
+    def fraction(document: Document) -> float:
+        found = hashes.get(document.path)
+        return _fraction(b"split", document.text) if found is None else _as_fraction(found)
+
+    threshold = _split_threshold(map(fraction, read()), config.heldout_percent / 100)
+    return lambda: ((document.path, fraction(document) < threshold, document.text) for document in read())
+
+
+def _split_threshold(fractions: Iterable[float], wanted: float) -> float:
+    """The wanted threshold, moved as far as is needed so that something is below it and something is not."""
+    least, most = 1.0, 0.0
+    for fraction in fractions:
+        least, most = min(least, fraction), max(most, fraction)
+        if least < wanted <= most:
+            return wanted
+    if least >= most:
+        return wanted  # one document, or copies of one
+    return most if most < wanted else math.nextafter(least, 1)
 
 
 def _fraction(salt: bytes, text: str) -> float:
     """A number in [0, 1) that follows from the text alone."""
-    digest = hashlib.blake2b(text.encode(), digest_size=8, salt=salt).digest()
-    return int.from_bytes(digest) / 2**64
+    state = _hash(salt)
+    state.update(text.encode())
+    return _as_fraction(state)
+
+
+def _hash(salt: bytes) -> Any:
+    return hashlib.blake2b(digest_size=8, salt=salt)
+
+
+def _as_fraction(state: Any) -> float:
+    return int.from_bytes(state.digest()) / 2**64
 
 
 def _write(

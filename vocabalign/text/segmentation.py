@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from weakref import WeakKeyDictionary
 
 from vocabalign.text.vocabulary import Vocabulary
@@ -127,6 +127,21 @@ def ids_in_running_text(vocabulary: Vocabulary) -> dict[bytes, int]:
                 ids[token] = row[-1]
                 del texts[token]
     return ids
+
+
+def idle_ids(vocabulary: Vocabulary, used: Mapping[bytes, int]) -> dict[bytes, int]:
+    """Bytes -> an id that has them and that text is never given, where there is one: byte tokens before others.
+
+    Args:
+        vocabulary: its tokens.
+        used: as from ``ids_in_running_text``.
+    """
+    result: dict[bytes, int] = {}
+    for token_id in sorted(range(len(vocabulary)), key=lambda i: (i not in vocabulary.byte_ids, i)):
+        token = vocabulary.token_bytes[token_id]
+        if token and used[token] != token_id:
+            result.setdefault(token, token_id)
+    return result
 
 
 def _is_text(token: bytes) -> bool:

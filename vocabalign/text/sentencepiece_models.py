@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ logger = logging.getLogger("vocabalign")
 
 _UNIGRAM, _BPE = 1, 2
 _NORMAL, _UNKNOWN, _CONTROL, _USER_DEFINED, _BYTE = 1, 2, 3, 4, 6
+_ADDED = {"add_bos_token": True, "add_eos_token": False}
 _MARK = "\u2581"
 
 
@@ -29,9 +31,8 @@ def convert_sentencepiece(path: Path) -> tuple[Tokenizer, dict[str, str]]:
         TokenizerError: the file is not such a model, or ordinary text is cut differently.
     """
     import sentencepiece
-    from transformers.utils import sentencepiece_model_pb2_new as protocol
 
-    model = protocol.ModelProto()
+    model = _protocol().ModelProto()
     try:
         model.ParseFromString(path.read_bytes())
         processor = sentencepiece.SentencePieceProcessor(model_file=str(path))
@@ -54,6 +55,39 @@ def convert_sentencepiece(path: Path) -> tuple[Tokenizer, dict[str, str]]:
     for text in different:
         logger.info("%s: converted, %r is cut differently from SentencePiece", path, text)
     return tokenizer, _roles(model)
+
+
+def _protocol() -> Any:
+    """The protobuf module of SentencePiece models: the one that transformers imports too.
+
+    protobuf refuses a second module with the same messages in one process.
+    """
+    try:
+        from sentencepiece import sentencepiece_model_pb2
+    except ImportError:  # older releases of SentencePiece have none
+        from transformers.utils import sentencepiece_model_pb2_new as sentencepiece_model_pb2
+    return sentencepiece_model_pb2
+
+
+def add_template(tokenizer: Tokenizer, bos: str | None, eos: str | None, config: Mapping[str, Any]) -> None:
+    """Let a converted tokenizer put BOS before a text and EOS behind it.
+
+    Args:
+        tokenizer: changed in place.
+        bos: the token, if there is one.
+        eos: the token, if there is one.
+        config: ``tokenizer_config.json``; without ``add_bos_token`` and ``add_eos_token`` in it, as Llama: BOS alone.
+    """
+    from tokenizers import processors
+
+    wanted = {key: default if config.get(key) is None else config[key] for key, default in _ADDED.items()}
+    begin = [bos] if bos is not None and wanted["add_bos_token"] else []
+    end = [eos] if eos is not None and wanted["add_eos_token"] else []
+    if not begin + end:
+        return
+    first, second = ([f"{part}:{i}" for part in (*begin, text, *end)] for i, text in enumerate(("$A", "$B")))
+    special = [(token, tokenizer.token_to_id(token)) for token in dict.fromkeys(begin + end)]
+    tokenizer.post_processor = processors.TemplateProcessing(single=first, pair=first + second, special_tokens=special)
 
 
 def _roles(model: Any) -> dict[str, str]:

@@ -205,6 +205,8 @@ def _wrap(backend: Tokenizer, roles: Mapping[str, str], config: Mapping[str, Any
     """A converted tokenizer with the roles that the folder's configuration, or else the model itself, names."""
     from transformers import PreTrainedTokenizerFast
 
+    from vocabalign.text.sentencepiece_models import add_template
+
     vocabulary = backend.get_vocab()
     chosen = {}
     for role in ("bos", "eos", "unk", "pad", "mask"):
@@ -212,6 +214,7 @@ def _wrap(backend: Tokenizer, roles: Mapping[str, str], config: Mapping[str, Any
         value = value.get("content") if isinstance(value, Mapping) else value
         if value in vocabulary:
             chosen[f"{role}_token"] = value
+    add_template(backend, chosen.get("bos_token"), chosen.get("eos_token"), config)
     return PreTrainedTokenizerFast(tokenizer_object=backend, **chosen)
 
 

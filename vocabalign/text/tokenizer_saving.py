@@ -23,6 +23,7 @@ from vocabalign.text.tokenizer_loading import (
 )
 
 if TYPE_CHECKING:
+    from tokenizers import Tokenizer
     from transformers import PreTrainedTokenizerBase
 
 logger = logging.getLogger("vocabalign")
@@ -88,14 +89,22 @@ def save_tokenizer(what: PreTrainedTokenizerBase | str | Path, out: str | Path) 
 def _tokenizer_json(tokenizer: PreTrainedTokenizerBase, source: Path | None) -> bytes:
     backend = backend_of(tokenizer)
     path = source / "tokenizer.json" if source is not None else None
-    # Loading may have added special tokens that only tokenizer_config.json names.
+    # Loading may have added special tokens that only tokenizer_config.json names, or a BOS before every text.
     if path is not None and path.is_file():
         raw = read_raw_tokenizer(path)
-        if raw.get_vocab_size() == backend.get_vocab_size():
+        if raw.get_vocab_size() == backend.get_vocab_size() and _with_special(raw) == _with_special(backend):
             return path.read_bytes()
     state = json.loads(backend.to_str())
     state["truncation"] = state["padding"] = None
     return (json.dumps(state, ensure_ascii=False, indent=2) + "\n").encode()
+
+
+def _with_special(backend: Tokenizer) -> list[list[int]]:
+    """Ids of a few probe texts and of a pair, with the special tokens that the tokenizer adds."""
+    backend.no_truncation()
+    backend.no_padding()
+    texts = probe_texts()[:3]
+    return [backend.encode(text).ids for text in texts] + [backend.encode(texts[0], texts[-1]).ids]
 
 
 def _make_config(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -143,6 +152,8 @@ def _check(out: Path, tokenizer: PreTrainedTokenizerBase, config: Mapping[str, A
         difference = describe_difference(loaded, raw, texts)
         if difference is not None:
             return f"with {name} {difference}"
+    if _with_special(backend_of(reloaded)) != _with_special(backend_of(tokenizer)):
+        return "with AutoTokenizer other special tokens are added to a text"
     for key in _TOKEN_KEYS:
         found = getattr(reloaded, key, None)
         if (None if found is None else str(found)) != config.get(key):

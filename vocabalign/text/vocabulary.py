@@ -50,7 +50,11 @@ class Vocabulary:
         return self.encode_batch([text])[0]
 
     def ids_by_bytes(self) -> dict[bytes, int]:
-        """Bytes -> the id that running text uses for them: ordinary tokens before byte-fallback ones."""
+        """Bytes -> the lowest id that has them: ordinary tokens before byte-fallback ones.
+
+        Where several ordinary tokens have the same bytes running text may use another one:
+        ``vocabalign.text.segmentation.ids_in_running_text`` asks the tokenizer.
+        """
         result: dict[bytes, int] = {}
         for token_id in sorted(range(len(self)), key=lambda i: (i in self.byte_ids, i)):
             token = self.token_bytes[token_id]

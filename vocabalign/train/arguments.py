@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,37 @@ OURS = frozenset(
     "output_dir max_steps num_train_epochs per_device_train_batch_size gradient_accumulation_steps learning_rate "
     "lr_scheduler_type lr_scheduler_kwargs warmup_steps warmup_ratio weight_decay adam_beta1 adam_beta2 max_grad_norm "
     "save_strategy save_steps save_total_limit seed data_seed use_cpu gradient_checkpointing activation_checkpointing "
-    "remove_unused_columns disable_tqdm eval_strategy eval_steps load_best_model_at_end save_only_model".split()
+    "remove_unused_columns disable_tqdm eval_strategy eval_steps load_best_model_at_end save_only_model "
+    "ignore_data_skip".split()
 )
+# Options of Trainer's own loss, data and evaluation, which are not used here.
+IGNORED = frozenset(
+    "label_smoothing_factor group_by_length length_column_name train_sampling_strategy dataloader_drop_last "
+    "dataloader_pin_memory dataloader_persistent_workers dataloader_prefetch_factor label_names "
+    "average_tokens_across_devices past_index do_train do_eval do_predict per_device_eval_batch_size "
+    "eval_accumulation_steps eval_delay eval_on_start batch_eval_metrics eval_do_concat_batches prediction_loss_only "
+    "include_for_metrics metric_for_best_model greater_is_better fp16_full_eval bf16_full_eval "
+    "resume_from_checkpoint".split()
+)
+
+
+def check_options(dtype: str, extra: dict[str, Any]) -> None:
+    """Refuse what would be ignored or would spoil the training, before anything is loaded.
+
+    Raises:
+        ConfigError: an option that the stage's own configuration decides, one without effect, or float16.
+    """
+    taken = sorted(OURS & set(extra))
+    if taken:
+        raise ConfigError(f"trainer.{taken[0]} is decided by the stage's own configuration: set it there.")
+    ignored = sorted(IGNORED & set(extra))
+    if ignored:
+        raise ConfigError(f"trainer.{ignored[0]} has no effect on vocabalign's own loss and data: leave it out.")
+    half = "dtype: float16" if dtype == "float16" else "trainer.fp16" if extra.get("fp16") else ""
+    if os.environ.get("ACCELERATE_MIXED_PRECISION") == "fp16":
+        half = half or "accelerate's mixed_precision: fp16"
+    if half:
+        raise ConfigError(f"{half} would lose small gradients in training: use bfloat16 or float32.")
 
 
 def training_arguments(
@@ -35,18 +65,13 @@ def training_arguments(
     """TrainingArguments of one stage, with ``extra`` from the configuration's ``trainer`` laid over.
 
     Raises:
-        ConfigError: ``extra`` has an unknown key, or one that the stage's own configuration decides.
+        ConfigError: ``extra`` has an unknown key, or one that ``check_options`` refuses.
     """
-    taken = sorted(OURS & set(extra))
-    if taken:
-        raise ConfigError(f"trainer.{taken[0]} is decided by the stage's own configuration: set it there.")
+    check_options(dtype, extra)
     where = pick_device(device)
     arithmetic = pick_dtype(dtype, where)
-    if arithmetic == torch.float16 and where.type == "cpu":
-        raise ConfigError("float16 cannot be trained in on the CPU: use --dtype float32 or bfloat16.")
     values = {
         "bf16": arithmetic == torch.bfloat16,
-        "fp16": arithmetic == torch.float16,
         "report_to": "none",
         "optim": "adamw_torch_fused" if where.type in ("cpu", "cuda") else "adamw_torch",
         "logging_strategy": "steps" if extra.get("report_to", "none") not in ("none", []) else "no",

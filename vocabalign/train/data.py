@@ -6,9 +6,11 @@ is what makes an interrupted run go on exactly where it was.
 
 Each document begins with BOS (with EOS where there is no BOS) and ends with EOS where that is another
 token. Blocks are always full; no text is left out but less than one block at the end of an epoch.
-Documents in a block do not see each other: positions start again from 0 at each, from which
-transformers builds the attention mask (measured: 5 to 10 % of the body's time on the CPU, for which
-training and scoring see the same thing). The first token of the next document is never a label,
+Positions start again from 0 at each document, from which transformers builds the attention mask of
+most architectures, so that documents in a block do not see each other (measured: 5 to 10 % of the
+body's time on the CPU, for which training and scoring see the same thing). Some architectures
+(OPT, Falcon, ALiBi, Mamba) do not look at positions that way: a probe at the start of a run warns
+that their documents do see each other. The first token of the next document is never a label,
 unless it is also the token that ends the last one.
 """
 
@@ -16,10 +18,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from vocabalign.progress import progress
 from vocabalign.text.vocabulary import Vocabulary
 
 logger = logging.getLogger("vocabalign")
-TEXTS_AT_ONCE = 512
+CHARACTERS_AT_ONCE = 1_000_000  # the tokenizer keeps some forty times as much while it works
 
 
 @dataclass(frozen=True)
@@ -74,8 +75,8 @@ def boundary_ids(vocabulary: Vocabulary) -> tuple[int | None, int | None]:
 def tokenize(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name: str) -> Documents:
     """Tokenise once into ``folder``; a whole earlier result there is taken as it is.
 
-    The caller keeps ``folder`` for one corpus and one tokenizer. Memory is that of a few hundred
-    documents, whatever the size of the corpus.
+    The caller keeps ``folder`` for one corpus and one tokenizer. Memory is that of a megabyte of
+    text (or of the longest document), whatever the size of the corpus.
 
     Raises:
         CorpusError: no text.
@@ -88,6 +89,20 @@ def tokenize(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name: s
     return Documents(ids, np.load(folder / f"{name}.starts.npy"), about["num_bytes"], *boundary_ids(vocabulary))
 
 
+def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
+    """Texts in groups of about ``CHARACTERS_AT_ONCE``: memory follows characters, not documents."""
+    group: list[str] = []
+    size = 0
+    for text in texts:
+        if group and size + len(text) > CHARACTERS_AT_ONCE:
+            yield group
+            group, size = [], 0
+        group.append(text)
+        size += len(text)
+    if group:
+        yield group
+
+
 def _write_ids(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name: str) -> None:
     dtype = np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32
     begin, end = boundary_ids(vocabulary)
@@ -95,8 +110,7 @@ def _write_ids(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name:
     after = [] if end is None else [end]
     lengths, num_bytes = [0], 0
     with (folder / f"{name}.ids").open("wb") as file, progress("tokenising") as bar:
-        stream = iter(texts)
-        while group := list(islice(stream, TEXTS_AT_ONCE)):
+        for group in _groups(texts):
             for ids in vocabulary.encode_batch(group):
                 document = np.array([*before, *ids, *after], dtype=dtype)
                 lengths.append(len(document))

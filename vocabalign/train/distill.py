@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from vocabalign.errors import ModelError
-from vocabalign.models import context_length, load_model, pick_device, pick_dtype, resolve
+from vocabalign.models import context_length, load_model, pick_device, pick_dtype, read_model_config, resolve
 from vocabalign.stages import DistillConfig
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.train.arguments import check_options
 from vocabalign.train.head import check_head, check_vocabulary_fits, train_everything
 from vocabalign.train.objectives import Distillation, cross_entropy
-from vocabalign.train.run import Trainee, open_run, read_trainee, write_model
+from vocabalign.train.output import write_model
+from vocabalign.train.run import Trainee, open_run, read_trainee
 from vocabalign.train.schedule import Part, context_of, read_blocks, train_parts
 from vocabalign.train.trainer import Objective
 
@@ -36,6 +38,7 @@ def run(config: DistillConfig) -> Path:
         The folder written.
 
     Raises:
+        ConfigError: an option that cannot be used.
         ModelError: the vocabularies differ, or a folder is no model.
         CorpusError: no text, or less than one sequence.
         TrainingError: the loss is not finite, or no space is left for a checkpoint.
@@ -43,8 +46,10 @@ def run(config: DistillConfig) -> Path:
     Reference:
         Li et al. (2026), TokAlign++, Table 3 (cross-entropy plus divergence over the whole vocabulary).
     """
+    check_options(config.dtype, dict(config.trainer))
     trainee = read_trainee(config.student)
     teacher_folder = resolve(config.teacher)
+    read_model_config(teacher_folder)  # also where the teacher is never run
     check_same_vocabulary(trainee.vocabulary, load_vocabulary(teacher_folder), trainee.folder, teacher_folder)
     device = pick_device(config.device)
     teacher = None
@@ -103,11 +108,14 @@ def _clip_context(config: DistillConfig, context: int, teacher_folder: Path) -> 
     """Sequences no longer than the teacher can read; the control clips alike, to see the same blocks.
 
     Raises:
-        ModelError: the configuration asks for longer ones.
+        ModelError: the configuration asks for longer ones, or the teacher cannot be read.
     """
     from transformers import AutoConfig
 
-    settings = AutoConfig.from_pretrained(teacher_folder, local_files_only=True, trust_remote_code=False)
+    try:
+        settings = AutoConfig.from_pretrained(teacher_folder, local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise ModelError(f"{teacher_folder} cannot be read as a model: {' '.join(str(error).split())[:300]}") from error
     limit = context_length(SimpleNamespace(config=settings))  # type: ignore[arg-type]
     if limit is None or context <= limit:
         return context

@@ -17,10 +17,12 @@ from vocabalign.stages import FinetuneConfig
 from vocabalign.text.corpus import read_texts
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.train.arguments import check_options
 from vocabalign.train.data import Documents, tokenize
 from vocabalign.train.head import check_vocabulary_fits, train_everything, train_only_rows
 from vocabalign.train.objectives import cross_entropy
-from vocabalign.train.run import Run, Trainee, main_first, open_run, read_trainee, write_model
+from vocabalign.train.output import write_model
+from vocabalign.train.run import Run, Trainee, main_first, open_run, read_trainee
 from vocabalign.train.schedule import Part, context_of, read_blocks, train_parts
 from vocabalign.train.self_distillation import SelfDistillation, SourceSide, check_same_body
 
@@ -38,6 +40,7 @@ def run(config: FinetuneConfig) -> Path:
         The folder written.
 
     Raises:
+        ConfigError: an option that cannot be used.
         ModelError: the folder is no model, or its tokenizer does not belong to it.
         CorpusError: no text, or less than one sequence.
         TrainingError: the loss is not finite, or no space is left for a checkpoint.
@@ -45,6 +48,7 @@ def run(config: FinetuneConfig) -> Path:
     Reference:
         Li et al. (2025), TokAlign, section 4.4.
     """
+    check_options(config.dtype, dict(config.trainer))
     trainee = read_trainee(config.model)
     context = context_of(config, trainee)
     source = None if config.source is None else read_source(config, trainee)

@@ -20,8 +20,9 @@ PROBE_TOKENS = 8
 def hidden_states(model: PreTrainedModel, input_ids: Tensor, position_ids: Tensor | None) -> Tensor:
     """What the head reads: (B, L, H).
 
-    Positions that start again from 0 keep packed documents apart: transformers builds the block
-    diagonal mask from them (and the variable-length kernels take them as they are).
+    Positions that start again from 0 keep packed documents apart in most architectures: transformers
+    builds the block diagonal mask from them (and the variable-length kernels take them as they are).
+    ``separates_documents`` tells whether they do.
     """
     positions = {} if position_ids is None else {"position_ids": position_ids}
     return model.base_model(input_ids=input_ids, use_cache=False, **positions).last_hidden_state
@@ -72,6 +73,24 @@ def takes_positions(model: PreTrainedModel) -> bool:
     import inspect
 
     return "position_ids" in inspect.signature(model.base_model.forward).parameters
+
+
+@torch.no_grad()
+def separates_documents(model: PreTrainedModel) -> bool:
+    """Whether a document in a block is blind to the one before it, tried out on two of four tokens."""
+    if not takes_positions(model):
+        return False
+    embedding = model.get_input_embeddings().weight
+    half = PROBE_TOKENS // 2
+    ids = torch.arange(PROBE_TOKENS, device=embedding.device)[None] % embedding.shape[0]
+    other = ids.clone()
+    other[:, :half] = (ids[:, :half] + half) % embedding.shape[0]
+    positions = torch.arange(half, device=embedding.device).repeat(2)[None]
+    was_training = model.training
+    model.eval()
+    one, two = (hidden_states(model, tokens, positions)[:, half:].float() for tokens in (ids, other))
+    model.train(was_training)
+    return torch.allclose(one, two, rtol=1e-4, atol=1e-5 * float(one.abs().max()))
 
 
 def train_only_rows(model: PreTrainedModel) -> list[str]:

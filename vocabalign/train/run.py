@@ -1,4 +1,4 @@
-"""What fine-tuning and distillation share: folders to resume from, models read for training, models written."""
+"""What fine-tuning and distillation share: folders to resume from, models read for training."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import struct
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 
-from vocabalign.artifacts import MANIFEST, stage_artifact, work_folder
+from vocabalign.artifacts import stage_artifact, work_folder
 from vocabalign.config import StageConfig
 from vocabalign.errors import ConfigError, ModelError
 from vocabalign.models import context_length, load_model, resolve
@@ -36,9 +35,6 @@ logger = logging.getLogger("vocabalign")
 DEFAULT_CONTEXT = 2048
 HELDOUT_BYTES = 1_000_000
 _DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16, "F64": torch.float64}
-# What training makes anew; everything else in a model folder is taken along as it is.
-_NOT_COPIED = (".safetensors", ".safetensors.index.json", ".bin", ".bin.index.json", ".pt", ".gguf")
-_NOT_COPIED_NAMES = frozenset({MANIFEST, METRICS, "README.md", "verification.json", ".gitattributes"})
 
 
 @dataclass(frozen=True)
@@ -83,14 +79,13 @@ def open_run(config: StageConfig, stage: str) -> Iterator[Run]:
     if not is_main():
         wait_for_all()
         yield Run(None, work_folder(Path(config.out).absolute()), {})
-        wait_for_all()
-        return
-    with stage_artifact(stage, config) as writer:
-        if (writer.work / METRICS).exists():
-            logger.info("Going on with the interrupted run in %s.", writer.work)
-        wait_for_all()
-        yield Run(writer.folder, writer.work, writer.metrics)
-        wait_for_all()
+    else:
+        with stage_artifact(stage, config) as writer:
+            if (writer.work / METRICS).exists():
+                logger.info("Going on with the interrupted run in %s.", writer.work)
+            wait_for_all()
+            yield Run(writer.folder, writer.work, writer.metrics)
+    wait_for_all()  # only now is the artefact there, under its final name, for every rank
 
 
 # ---------------------------------------------------------------------- models
@@ -156,28 +151,3 @@ def read_heldout(corpus: Sequence[str], vocabulary: Vocabulary, context: int, ba
     if not corpus:
         return None
     return HeldOut(read_texts(list(corpus), max_bytes=HELDOUT_BYTES), vocabulary, context, batch_size)
-
-
-def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str]) -> None:
-    """An ordinary Hugging Face folder: weights in the input's dtype, all other files as they were."""
-    if run.folder is None:
-        return
-    trainee.model.to(trainee.dtype).save_pretrained(run.folder)
-    for path in sorted(trainee.folder.iterdir()):
-        if path.is_dir():
-            if path.name == "tokenizer":
-                shutil.copytree(path, run.folder / path.name)
-        elif path.name not in _NOT_COPIED_NAMES and not path.name.endswith(_NOT_COPIED):
-            shutil.copyfile(path, run.folder / path.name)
-    metrics = run.work / METRICS
-    if metrics.exists():
-        shutil.copyfile(metrics, run.folder / METRICS)
-    (run.folder / "README.md").write_text(_card(title, lines, run.metrics), encoding="utf-8")
-
-
-def _card(title: str, lines: Sequence[str], metrics: dict[str, Any]) -> str:
-    head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
-    head += "tags: [vocabalign, vocabulary-adaptation]\n---\n"
-    table = "".join(f"| {name.replace('_', ' ')} | {value} |\n" for name, value in metrics.items())
-    text = "\n".join(lines)
-    return f"{head}\n# {title}\n\n{text}\n\n| measure | value |\n|---|---|\n{table}"

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vocabalign.memory import keep_freed_memory
 from vocabalign.stages import DistillConfig, FinetuneConfig
 from vocabalign.text.corpus import read_texts
 from vocabalign.train.arguments import training_arguments
 from vocabalign.train.checkpoints import last_complete, step_of
 from vocabalign.train.data import Blocks, Documents, Fragment, say_epochs, tokenize
-from vocabalign.train.head import takes_positions
+from vocabalign.train.head import separates_documents, takes_positions
 from vocabalign.train.recorder import Recorder
 from vocabalign.train.run import Run, Trainee, is_main, main_first, read_heldout, sequence_length
 from vocabalign.train.trainer import Objective, train_stage
@@ -19,6 +21,9 @@ from vocabalign.train.trainer import Objective, train_stage
 if TYPE_CHECKING:
     import torch
     from transformers import PreTrainedModel
+
+
+logger = logging.getLogger("vocabalign")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,11 @@ def read_blocks(
     """
     with main_first():
         documents = tokenize(read_texts(config.corpus), trainee.vocabulary, run.work, "text")
+    if is_main() and not separates_documents(trainee.model):
+        logger.warning(
+            "%s does not keep the documents of a sequence apart by their positions: each also sees the ones before it.",
+            type(trainee.model).__name__,
+        )
     more = None if extend is None else extend(documents)
     return Blocks(documents, context, config.seed, positions=takes_positions(trainee.model), extend=more)
 
@@ -69,6 +79,7 @@ def train_parts(
 
     Scores on held-out text before and after, loss and speed go into ``run.metrics``.
     """
+    keep_freed_memory()
     options, model = config.training, trainee.model
     parts = [part for part in parts if part.steps]
     total = sum(part.steps for part in parts)

@@ -96,6 +96,10 @@ def count_shift(pieces: Pieces, counts: CorpusCounts) -> np.ndarray:
     1.68, 1.90, 1.68, 0.96 by the source with both smoothed by 0.02; 1.68, 1.89, 1.51, 0.95 as it is here, where a
     piece that the source hardly uses is not made much of.
 
+    The source never uses some pieces at all in this text, and then the ratio says nothing but how much text there is.
+    Such a piece counts as one of average use: the shift is positive only where the token is used more than the
+    source's tokens are on average, and by that ratio of frequencies, which more text does not raise.
+
     A token that is alone in its family and used as often as its piece gets exactly no shift, so the same tokens in
     another order keep their head rows bit for bit. Tokens without pieces get none either.
 
@@ -111,6 +115,9 @@ def count_shift(pieces: Pieces, counts: CorpusCounts) -> np.ndarray:
     uses, references = counts.target[known], counts.source[first]
     alone = np.bincount(first, minlength=len(counts.source))[first] == 1
     logs = np.log((uses + TARGET_SMOOTHING) / (references + SOURCE_SMOOTHING))
+    average = max(1.0, float(counts.source.sum() / max(1, np.count_nonzero(counts.source))))
+    most = np.maximum(0, np.log((uses + TARGET_SMOOTHING) / average))
+    logs = np.where(references == 0, np.minimum(logs, most), logs)
     shift = np.zeros(len(pieces), np.float32)
     shift[known] = np.where(alone & (uses == references), 0, logs)
     return shift
@@ -189,7 +196,9 @@ def second_moments(states: torch.Tensor) -> torch.Tensor:
     return (moments / moments.diagonal().mean()).float()
 
 
-def padding_row(head: torch.Tensor, direction: torch.Tensor | None, states: torch.Tensor | None) -> torch.Tensor:
+def padding_row(
+    head: torch.Tensor, direction: torch.Tensor | None, states: torch.Tensor | None, logit_scale: float = 1.0
+) -> torch.Tensor:
     """A head row that can never be the most likely.
 
     The mean of all rows has the mean of all logits, which is never above the greatest. Where hidden states are
@@ -200,6 +209,7 @@ def padding_row(head: torch.Tensor, direction: torch.Tensor | None, states: torc
         head: (T, H) new rows.
         direction: (H,) float32 of :func:`constant_direction`.
         states: (N, H) float32 final hidden states, of ordinary and of odd text.
+        logit_scale: what the model multiplies the head's products by.
 
     Returns:
         (H,) float32.
@@ -211,4 +221,4 @@ def padding_row(head: torch.Tensor, direction: torch.Tensor | None, states: torc
         return mean_row(head)
     mean_state = states.mean(dim=0)
     logits = torch.cat([block.float() @ mean_state for block in head.split(COUNT_BATCH * 16)])
-    return head[int(logits.argmin())].float() - PADDING_DEPTH * direction
+    return head[int(logits.argmin())].float() - PADDING_DEPTH / logit_scale * direction

@@ -19,7 +19,7 @@ from vocabalign.models import read_model_config, resolve
 from vocabalign.transplantation.shards import DTYPES, all_entries
 
 if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+    from transformers import PretrainedConfig, PreTrainedModel
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -49,6 +49,7 @@ class Checkpoint:
         hidden_size: H.
         dtype: of the embedding.
         num_bytes: of all weight files.
+        logit_scale: by what the model multiplies what its head gives (Granite, Cohere); 1 for most.
     """
 
     folder: Path
@@ -64,6 +65,7 @@ class Checkpoint:
     hidden_size: int
     dtype: torch.dtype
     num_bytes: int
+    logit_scale: float
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor, in the dtype it is stored in."""
@@ -126,6 +128,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         hidden_size=shapes[embedding][1],
         dtype=DTYPES[entries[embedding][1]["dtype"]],
         num_bytes=sum((folder / file).stat().st_size for file in files),
+        logit_scale=_logit_scale(model.config.get_text_config()),
     )
 
 
@@ -153,6 +156,13 @@ def meta_model(folder: Path) -> PreTrainedModel:
     return model
 
 
+def _logit_scale(config: PretrainedConfig) -> float:
+    """The factor between what the head gives and the logits: Cohere multiplies by one, Granite divides by one."""
+    factors = [getattr(config, name, None) for name in ("logit_scale", "logits_scaling")]
+    factor, divisor = (value if isinstance(value, (int, float)) and value else 1.0 for value in factors)
+    return float(factor / divisor)
+
+
 def _refuse_quantised(folder: Path, config: dict[str, Any]) -> None:
     for part in (config, config.get("text_config") or {}):
         quantisation = part.get("quantization_config") or part.get("compression_config")
@@ -168,9 +178,14 @@ def _weight_map(folder: Path) -> tuple[dict[str, str], bool]:
     index = folder / INDEX
     if index.is_file():
         try:
-            return dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"]), True
+            weight_map = dict(json.loads(index.read_text(encoding="utf-8"))["weight_map"])
         except (ValueError, KeyError, TypeError) as error:
             raise ModelError(f"{index} is not an index of weight files: {error}.") from error
+        for name, file in weight_map.items():
+            # The names are also written to: none may lead out of the folder.
+            if not isinstance(file, str) or set(file) & set("/\\:") or not file.endswith(".safetensors"):
+                raise ModelError(f"{index} says that {name} is in {file!r}: expected the name of a .safetensors file.")
+        return weight_map, True
     if (folder / SINGLE).is_file():
         return dict.fromkeys(all_entries(folder, [SINGLE]), SINGLE), False
     if (folder / "adapter_config.json").is_file():

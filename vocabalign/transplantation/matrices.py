@@ -92,7 +92,8 @@ def make_new_rows(
     shift = direction = None
     can_shift = checkpoint.bias is not None or states is not None
     if counts is not None and methods.calibrate_head and can_shift and not sources.same:
-        shift = count_shift(head_pieces, counts)
+        # In logits; the model scales what rows and bias give.
+        shift = count_shift(head_pieces, counts) / np.float32(checkpoint.logit_scale)
     if states is not None:
         direction = constant_direction(states)
     old_embedding = checkpoint.read(checkpoint.embedding)
@@ -113,7 +114,7 @@ def make_new_rows(
         head = _with_padding(head, gaps, checkpoint, sources, direction, all_states, is_head=True)
     if bias is not None:
         real = bias.float()[torch.from_numpy(~gaps[: len(bias)])]
-        low = (real.min() - 100).to(bias.dtype)
+        low = (real.min() - 100 / checkpoint.logit_scale).to(bias.dtype)
         bias = torch.cat([bias, low.expand(num_rows - len(bias))])
         bias[torch.from_numpy(gaps)] = low if not sources.same else bias[torch.from_numpy(gaps)]
     used = [names["input"]] if checkpoint.head_in_memory is None else list(names.values())
@@ -179,7 +180,7 @@ def _with_padding(
     if not gaps.any():
         return rows
     real = rows[torch.from_numpy(~gaps[: len(rows)])]
-    filler = padding_row(real, direction, states) if is_head else mean_row(real)
+    filler = padding_row(real, direction, states, checkpoint.logit_scale) if is_head else mean_row(real)
     result = torch.cat([rows, filler.to(rows.dtype).expand(num_new, -1)])
     result[torch.from_numpy(gaps)] = filler.to(rows.dtype)
     return result

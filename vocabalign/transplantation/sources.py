@@ -11,7 +11,7 @@ from scipy import sparse
 
 from vocabalign.errors import ArtifactError, ConfigError
 from vocabalign.lexicon import Evidence, Lexicon
-from vocabalign.text.spans import segment_many
+from vocabalign.text.segmentation import idle_ids, ids_in_running_text, segment_many
 from vocabalign.text.special_tokens import map_special_tokens
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, Side
@@ -108,11 +108,12 @@ def find_sources(
     if lexicon is not None:
         check_lexicon(lexicon, source, target)
     same = source.fingerprint == target.fingerprint and not map_tokens
-    lists, classes = _identity(target) if same else _sources_by_bytes(source, target, map_tokens)
+    lists, classes, idle = _identity(target) if same else _sources_by_bytes(source, target, map_tokens)
     pieces = Pieces.from_lists(lists).without(lambda ids: ids >= num_sources)
     entries = None
     if lexicon is not None:
-        entries = Pieces.from_table(lexicon.source_ids, lexicon.weights).without(lambda ids: ids >= num_sources)
+        table = np.where(idle[:, None], -1, lexicon.source_ids)
+        entries = Pieces.from_table(table, lexicon.weights).without(lambda ids: ids >= num_sources)
         classes[(pieces.lengths == 0) & (entries.lengths > 0) & (classes != TokenClass.PADDING)] = TokenClass.LEXICON
     classes[(pieces.lengths == 0) & ~np.isin(classes, (TokenClass.LEXICON, TokenClass.PADDING))] = TokenClass.MEAN
     confidence = np.zeros(len(target), np.float32)
@@ -153,17 +154,27 @@ def counterparts(sources: Sources) -> dict[int, int]:
     return result
 
 
-def _identity(target: Vocabulary) -> tuple[list[list[int]], np.ndarray]:
-    return [[i] for i in range(len(target))], np.full(len(target), TokenClass.IDENTICAL, np.uint8)
+def _identity(target: Vocabulary) -> tuple[list[list[int]], np.ndarray, np.ndarray]:
+    size = len(target)
+    return [[i] for i in range(size)], np.full(size, TokenClass.IDENTICAL, np.uint8), np.zeros(size, bool)
 
 
 def _sources_by_bytes(
     source: Vocabulary, target: Vocabulary, map_tokens: Mapping[str, str]
-) -> tuple[list[list[int]], np.ndarray]:
-    """Twins by bytes, special tokens by role, the rest by the source's segmentation."""
+) -> tuple[list[list[int]], np.ndarray, np.ndarray]:
+    """Twins by bytes, special tokens by role, the rest by the source's segmentation.
+
+    A token is idle where running text uses another id for its bytes: a byte token whose byte is an ordinary token
+    too, or GPT-NeoX's own runs of spaces. It takes the source's idle row with these bytes where there is one, else
+    the mean, and a lexicon is not asked: a second copy of a used row would share its probability.
+
+    Returns:
+        Lists of source ids, (T,) classes, and (T,) bool: which tokens are idle.
+    """
     special = map_special_tokens(source, target, map_tokens)
-    twins, main_ids = source.ids_by_bytes(), target.ids_by_bytes()
-    byte_twins = {source.token_bytes[i]: i for i in sorted(source.byte_ids)}
+    twins, main_ids = ids_in_running_text(source), ids_in_running_text(target)
+    idle_twins = idle_ids(source, twins)
+    idle = np.zeros(len(target), bool)
     lists: list[list[int]] = [[] for _ in range(len(target))]
     classes = np.full(len(target), TokenClass.SEGMENTATION, np.uint8)
     open_ids: list[int] = []
@@ -174,15 +185,15 @@ def _sources_by_bytes(
             no_token = target.raw_tokens[token_id] == "" and token_id not in target.special_ids
             classes[token_id] = TokenClass.PADDING if no_token else TokenClass.MEAN
         else:
-            # A byte token that an ordinary token makes idle takes the source's idle one where there is one: a second
-            # copy of a used row would share its probability.
-            idle = token_id in target.byte_ids and main_ids[token] != token_id
-            twin = byte_twins.get(token, twins.get(token)) if idle else twins.get(token)
-            if twin is None:
+            idle[token_id] = bool(token) and main_ids[token] != token_id
+            twin = (idle_twins if idle[token_id] else twins).get(token)
+            if twin is None and idle[token_id]:
+                classes[token_id] = TokenClass.MEAN
+            elif twin is None:
                 open_ids.append(token_id)
             else:
                 lists[token_id], classes[token_id] = [twin], TokenClass.IDENTICAL
     cuts: Sequence[Sequence[int]] = segment_many(source, [target.token_bytes[i] or b"" for i in open_ids])
     for token_id, cut in zip(open_ids, cuts, strict=True):
         lists[token_id] = list(cut)
-    return lists, classes
+    return lists, classes, idle

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -17,13 +18,15 @@ from vocabalign.progress import track
 from vocabalign.transplantation.checkpoint import INDEX, Checkpoint
 from vocabalign.transplantation.shards import rewrite_shard
 
+logger = logging.getLogger("vocabalign")
+
 # The old tokenizer, other copies of the weights, what training left behind, and what we write anew.
 _NOT_COPIED = (
     "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json", "vocab.json",
     "vocab.txt", "merges.txt", "tokenizer.model*", "spiece.model", "sentencepiece*.model", "*.tiktoken", "tekken.json",
     "chat_template*", "*.safetensors", "*.safetensors.index.json", "*.bin", "*.bin.index.json", "*.pt", "*.pth",
     "*.ckpt*", "*.h5", "*.msgpack", "*.gguf", "*.onnx*", "*.ot", "optimizer*", "scheduler*", "rng_state*",
-    "trainer_state.json", "README.md", "manifest.json", "provenance.json", ".*",
+    "trainer_state.json", "metrics.jsonl", "README.md", "manifest.json", "provenance.json", ".*",
 )  # fmt: skip
 _SKIPPED_FOLDERS = ("checkpoint-*", "global_step*", "original", "onnx", "tokenizer", "runs", ".*")
 _TEXT_PARTS = ("text_config", "llm_config", "language_config", "decoder")
@@ -161,6 +164,12 @@ def _patch_ids(config: Mapping[str, Any], ids: Ids, *, everywhere: bool) -> dict
             result[key] = _role_ids(role, value, ids)
         elif key.endswith(("_token_id", "_token_index")) and isinstance(value, int) and not isinstance(value, bool):
             result[key] = ids.counterparts.get(value)
+            if result[key] is None:
+                logger.warning(
+                    "The configuration's %s is %d, and the new vocabulary has no such token: it becomes null.",
+                    key,
+                    value,
+                )
         elif key in ("suppress_tokens", "begin_suppress_tokens") and isinstance(value, list):
             result[key] = [ids.counterparts[i] for i in value if i in ids.counterparts]
     if everywhere:

@@ -144,7 +144,7 @@ def transplant_model(
         source = load_vocabulary(source_folder)
         sources = find_sources(source, target, checkpoint.num_rows, lexicon, options.map_tokens)
     # The same vocabulary keeps the padded rows that the source has: nothing changes at all.
-    num_rows = checkpoint.num_rows if sources.same else len(target)
+    num_rows = max(checkpoint.num_rows, len(target)) if sources.same else len(target)
     if options.pad_to_multiple_of:
         multiple = options.pad_to_multiple_of
         num_rows = -(-(len(target) if num_rows % multiple else num_rows) // multiple) * multiple

@@ -1,0 +1,27 @@
+import numpy as np
+import torch
+
+from vocabalign.transplantation.calibration import CorpusCounts, count_shift, padding_row
+from vocabalign.transplantation.rows import Pieces
+
+
+def shifts(source, target, scale=1):
+    pieces = Pieces.from_lists([[0], [0], [1, 2], [2], [2]])
+    return count_shift(pieces, CorpusCounts(np.array(source) * scale, np.array(target) * scale, [], 1))
+
+
+def test_a_piece_that_was_never_seen_counts_as_one_of_average_use():
+    counts = [0, 10, 30], [2000, 0, 10, 7, 5]
+    shift = shifts(*counts)
+    np.testing.assert_allclose(shift[:2], [np.log(2000.02 / 20), np.log(0.02)], rtol=1e-5)
+    np.testing.assert_allclose(shift[3], np.log(7.02 / 31), rtol=1e-5)
+    # More of the same text is no more evidence.
+    np.testing.assert_allclose(shifts(*counts, scale=1000)[0], shift[0], atol=1e-4)
+    assert shifts([0, 10, 30], [15, 0, 10, 7, 5])[0] == 0
+
+
+def test_padding_is_as_deep_in_logits_whatever_the_scale():
+    head, states = torch.randn(5, 3), torch.tensor([[1.0, 0.2, 0.1], [1.0, -0.1, 0.3]])
+    direction = torch.tensor([1.0, 0.0, 0.0])
+    depths = [(padding_row(head, direction, states, s) - padding_row(head, direction, states, 1e9)) for s in (1, 0.125)]
+    torch.testing.assert_close(depths[0][0] * 8, depths[1][0])

@@ -1,0 +1,133 @@
+"""The model that training wrote: an ordinary folder, checked before and after."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from vocabalign.artifacts import MANIFEST
+from vocabalign.errors import TrainingError, VerificationError
+from vocabalign.models import load_model
+from vocabalign.train.recorder import METRICS
+from vocabalign.train.run import Run, Trainee
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
+
+logger = logging.getLogger("vocabalign")
+RELOAD_BYTES = 2 * 1000**3
+FOLDER_BYTES = 50 * 1000**2
+# What training makes anew; everything else in a model folder is taken along as it is.
+_WEIGHTS = tuple(
+    ".safetensors .safetensors.index.json .bin .bin.index.json .pt .pth .gguf .onnx .h5 .msgpack .ckpt".split()
+)
+_NOT_COPIED = frozenset({MANIFEST, METRICS, "README.md", "verification.json", ".gitattributes"})
+# Speed differs between equal runs; it is in the manifest, which does not count for a fingerprint.
+_NOT_IN_CARD = frozenset({"tokens_per_second"})
+
+
+def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str]) -> None:
+    """An ordinary Hugging Face folder: weights in the input's dtype, all other files as they were.
+
+    Raises:
+        TrainingError: a weight is not a number in the input's dtype.
+        VerificationError: the folder does not read back as the model in memory.
+    """
+    if run.folder is None:
+        return
+    check_finite(trainee.model, trainee.dtype)
+    trainee.model.to(trainee.dtype).save_pretrained(run.folder)
+    copy_other_files(trainee.folder, run.folder)
+    metrics = run.work / METRICS
+    if metrics.exists():
+        shutil.copyfile(metrics, run.folder / METRICS)
+    (run.folder / "README.md").write_text(_card(title, lines, run.metrics), encoding="utf-8")
+    check_reads_back(trainee.model, run.folder)
+
+
+def check_finite(model: PreTrainedModel, dtype: torch.dtype) -> None:
+    """Refuse weights that ``dtype`` cannot hold.
+
+    Raises:
+        TrainingError: names the first such tensor.
+    """
+    for name, parameter in model.named_parameters():
+        values = parameter.detach()
+        if torch.isfinite(values.to(dtype)).all():
+            continue
+        shown = str(dtype).removeprefix("torch.")
+        if not torch.isfinite(values).all():
+            raise TrainingError(f"{name} holds values that are no numbers after training: use a lower learning rate.")
+        limit = "at most 65504" if dtype == torch.float16 else f"at most {torch.finfo(dtype).max:.4g}"
+        raise TrainingError(
+            f"{name} holds {values.abs().max().item():.4g} after training, but the model is stored in {shown}, which "
+            f"holds {limit}: store it in bfloat16 or float32 and train again, or use a lower learning rate."
+        )
+
+
+def check_reads_back(model: PreTrainedModel, folder: Path) -> None:
+    """Load what was written and compare it with the model in memory, bit for bit.
+
+    Raises:
+        VerificationError: names or values differ.
+    """
+    expected = dict(model.named_parameters())
+    size = sum(parameter.numel() * parameter.element_size() for parameter in expected.values())
+    if size > RELOAD_BYTES:
+        logger.info("The weights are %.1f GB: the written model is not read back.", size / 1e9)
+        return
+    dtype = next(iter(expected.values())).dtype
+    found = dict(load_model(folder, dtype=dtype, device=torch.device("cpu")).named_parameters())
+    if found.keys() != expected.keys():
+        names = ", ".join(sorted(found.keys() ^ expected.keys())[:3])
+        raise VerificationError(f"The written model has other parameters than the trained one ({names}): report this.")
+    for name, parameter in expected.items():
+        if not _same_bits(parameter.detach().cpu(), found[name].detach()):
+            raise VerificationError(f"{name} in the written model is not the trained one: check the disk, try again.")
+
+
+def _same_bits(expected: Tensor, found: Tensor) -> bool:
+    if expected.shape != found.shape:
+        return False
+    if found.dtype != expected.dtype:  # some architectures load a few tensors in float32 whatever is asked for
+        expected = expected.to(found.dtype)
+    return torch.equal(expected.contiguous().view(torch.uint8), found.contiguous().view(torch.uint8))
+
+
+def copy_other_files(source: Path, folder: Path) -> None:
+    """Take along everything but weights: files, and small subfolders such as chat templates."""
+    for path in sorted(source.iterdir()):
+        if path.is_dir():
+            if _is_wanted(path):
+                shutil.copytree(path, folder / path.name, dirs_exist_ok=True)
+        elif path.name not in _NOT_COPIED and not path.name.endswith(_WEIGHTS):
+            shutil.copyfile(path, folder / path.name)
+
+
+def _is_wanted(folder: Path) -> bool:
+    """Whether a subfolder is small and has no weights, checkpoints or hidden files in it."""
+    if folder.is_symlink() or folder.name.startswith((".", "checkpoint")) or folder.name == "__pycache__":
+        return False
+    size = 0
+    for path in folder.rglob("*"):
+        size += path.stat().st_size if path.is_file() else 0
+        if path.is_symlink() or path.name.endswith(_WEIGHTS) or path.name == "trainer_state.json":
+            return False
+        if size > FOLDER_BYTES or "optimizer" in path.name:
+            return False
+    return True
+
+
+def _card(title: str, lines: Sequence[str], metrics: dict[str, Any]) -> str:
+    head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
+    head += "tags: [vocabalign, vocabulary-adaptation]\n---\n"
+    shown = {name.replace("_", " "): value for name, value in metrics.items() if name not in _NOT_IN_CARD}
+    table = "".join(f"| {name} | {value} |\n" for name, value in shown.items())
+    text = "\n".join(lines)
+    return f"{head}\n# {title}\n\n{text}\n\n| measure | value |\n|---|---|\n{table}"
