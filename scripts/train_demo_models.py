@@ -5,8 +5,10 @@
 
 The text is Python's own standard library (vocabalign/text/standard_library.py) without the held-out
 modules: for the teacher all of it, for the source its documentation alone. So the source is a model of
-English prose with a tokenizer for prose, and the quickstart brings both to code. Interrupt it at any time: the same command goes on from the last checkpoint under
-``--work``. Each run appends its held-out bits per byte to ``scripts/demo_training_curves.jsonl``.
+English prose with a tokenizer for prose, and the quickstart brings both to code.
+
+Interrupt it at any time: the same command goes on from the last checkpoint under ``--work``. Each run
+appends its held-out bits per byte to ``scripts/demo_training_curves.jsonl``.
 
 The learning rate is constant, then falls linearly over the last ``decay_epochs``; after that the
 model is trained for whole epochs at the final rate until one of them improves the held-out bits per

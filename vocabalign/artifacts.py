@@ -111,6 +111,7 @@ def write_artifact(
                 yield writer
             manifest = {
                 **identity,
+                "config": dict(config),
                 "inputs": {name: _as_text(value) for name, value in inputs.items() if value},
                 "libraries": library_versions(),
                 "python": platform.python_version(),
@@ -208,7 +209,7 @@ def run_identity(stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any
     fingerprint = fingerprint_run_of if stage == "report" else fingerprint_paths
     return {
         "stage": stage,
-        "config": settings,
+        "settings": settings,
         "input_fingerprints": {name: fingerprint(value) for name, value in inputs.items() if value},
         "code_version": code_version(stage),
     }

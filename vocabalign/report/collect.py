@@ -20,6 +20,10 @@ MAX_FILE_BYTES = 64 * 2**20
 """Text files over this are left out, with a note: the page must stay small."""
 
 
+# What was really run, with all overrides; else the file as it was written.
+PIPELINES = ("pipeline.resolved.yaml", "pipeline.yaml")
+
+
 @dataclass(frozen=True)
 class Artefact:
     """One artefact folder of the run."""
@@ -99,14 +103,14 @@ def collect_run(folder: Path | str) -> Run:
 
 def _read_pipeline(folder: Path, notes: list[str]) -> tuple[str | None, dict[str, Any]]:
     """Text and content of the pipeline file that made the run."""
-    path = folder / "pipeline.yaml"
+    path = next((folder / name for name in PIPELINES if (folder / name).is_file()), folder / PIPELINES[0])
     try:
         text = path.read_text(encoding="utf-8")
         values = yaml.safe_load(text)
     except FileNotFoundError:
         return None, {}
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        notes.append(f"pipeline.yaml cannot be read: {' '.join(str(error).split())}")
+        notes.append(f"{path.name} cannot be read: {' '.join(str(error).split())}")
         return None, {}
     return text, values if isinstance(values, dict) else {}
 

@@ -9,7 +9,7 @@ import yaml
 
 from vocabalign.report import figures
 from vocabalign.report.blocks import Block, Code, Figure, Paragraph, Samples, Section, Table, number
-from vocabalign.report.collect import Artefact, Run
+from vocabalign.report.collect import PIPELINES, Artefact, Run
 from vocabalign.report.escape import slug
 from vocabalign.report.rows import rows_section
 from vocabalign.report.sentences import summary
@@ -142,8 +142,9 @@ def _resources(artefacts: Sequence[Artefact]) -> Table:
 def _again(run: Run) -> Section:
     section = Section("again", "Run it again")
     if run.pipeline_text is not None:
-        section.blocks.append(Code(f"vocabalign run {run.folder / 'pipeline.yaml'}"))
-        section.blocks.append(Code(run.pipeline_text, "pipeline.yaml"))
+        name = next((name for name in PIPELINES if (run.folder / name).is_file()), PIPELINES[0])
+        section.blocks.append(Code(f"vocabalign run {run.folder / name}"))
+        section.blocks.append(Code(run.pipeline_text, name))
     for artefact in run.artefacts:
         text = yaml.safe_dump(artefact.config, sort_keys=False, allow_unicode=True)
         section.blocks.append(Code(text, f"{artefact.name}: vocabalign {artefact.stage} --config"))
