@@ -51,7 +51,9 @@ def test_a_folder_with_other_things_in_it_is_refused(tmp_path, tiny_llama, targe
     assert "holds no run of vocabalign" in capsys.readouterr().err and list(tmp_path.iterdir()) == [tmp_path / "mine"]
 
 
-@pytest.mark.parametrize(("missing", "said"), [("--corpus", "needs --corpus"), ("--out", "needs --corpus")])
+@pytest.mark.parametrize(
+    ("missing", "said"), [("--corpus", "needs --corpus"), ("--out", "needs --out"), ("--source", "needs --source")]
+)
 def test_missing_flags_are_told(tmp_path, tiny_llama, target, corpus_file, capsys, missing, said):
     flags = {"--source": tiny_llama, "--target": target, "--corpus": corpus_file, "--out": tmp_path / "o"}
     arguments = [str(part) for flag, value in flags.items() if flag != missing for part in (flag, value)]

@@ -17,7 +17,7 @@ TINY_EMBEDDINGS = ["embeddings.dimensions=8", "embeddings.epochs=1"]
 
 def commands() -> list[str]:
     """Every `vocabalign ...` in code blocks and tables."""
-    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.S))
+    blocks = "\n".join(re.findall(r"```bash\n(.*?)```", README, flags=re.S)).replace("\\\n", "")
     lines = [line.split(" #")[0].strip() for line in blocks.splitlines() if line.startswith("vocabalign ")]
     return lines + re.findall(r"^\| `(vocabalign [^`]+)`", README, flags=re.M)
 

@@ -53,14 +53,15 @@ def adaptation_pipeline(options: dict[str, Any]) -> PipelineConfig:
     if options.get("teacher"):
         _check_teacher(options["target"], options["teacher"])
     make_folder(out)
-    text = HEADER.format(path=path) + yaml.safe_dump(values, sort_keys=False, allow_unicode=True)
+    resolved = checked.model_dump(mode="json", exclude_defaults=True)
+    text = HEADER.format(path=path) + yaml.safe_dump(resolved, sort_keys=False, allow_unicode=True)
     if ours and path.read_text(encoding="utf-8") != text and not options.get("overwrite"):
         raise ArtifactError(
             f"{path} differs from what these flags say: run it as it is with 'vocabalign run {path}', or say "
             "--overwrite to write it anew (what is up to date is kept)."
         )
     path.write_text(text, encoding="utf-8")
-    return read_pipeline(path, list(options.get("overrides", ())), **_flags(options))
+    return read_pipeline(path)
 
 
 def _check_teacher(target: str, teacher: str) -> None:

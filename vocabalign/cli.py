@@ -6,6 +6,7 @@ told in one sentence, 2 wrong usage or configuration, 130 interrupted.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -15,6 +16,7 @@ import click
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 Command = Callable[..., None]
+INTERRUPTED = 130
 
 
 def common(command: Command, configurable: bool = True) -> Command:
@@ -288,7 +290,13 @@ def run_stage(stage: str, options: dict[str, Any]) -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Entry point: runs a command and turns errors into sentences and exit codes."""
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    if code == INTERRUPTED:
+        # Threads of libraries may be in the middle of long work; everything of ours is cleaned up by now.
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -306,7 +314,7 @@ def run(arguments: list[str]) -> int:
         return error.exit_code
     except (KeyboardInterrupt, click.Abort):
         click.echo("Interrupted; what was finished is kept, and the same command goes on from there.", err=True)
-        return 130
+        return INTERRUPTED
     except Exception as error:  # the last resort of the program: every error becomes one sentence
         from vocabalign.commands import explain
 

@@ -21,7 +21,7 @@ from vocabalign.transplantation.calibration import (
 from vocabalign.transplantation.checkpoint import Checkpoint
 from vocabalign.transplantation.provenance import Provenance
 from vocabalign.transplantation.rows import make_rows, mean_row
-from vocabalign.transplantation.sources import AUTO, Sources, TokenClass
+from vocabalign.transplantation.sources import Sources, TokenClass
 
 # Weight of the input row in a tied row; 0.5 was best or nearly so on the trial pairs (0.2, 0.5, 1, 2 were tried).
 TIED_INPUT_WEIGHT = 0.5
@@ -85,7 +85,10 @@ def make_new_rows(
         raise ModelError(f"{checkpoint.folder} has no head that could be untied.")
     tied = checkpoint.tied and not methods.untie
     names = {"input": methods.input_rows, "head": methods.head_rows}
-    names = {side: AUTO[side] if name == "auto" else name for side, name in names.items()}
+    if names["input"] == "auto":
+        names["input"] = sources.automatic("input")
+    if names["head"] == "auto":
+        names["head"] = sources.automatic("head")
     input_weights, _ = sources.weigh(names["input"], "input")
     head_weights, head_pieces = sources.weigh(names["head"], "head")
     states, all_states = hidden if hidden is not None else (None, None)

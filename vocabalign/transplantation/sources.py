@@ -17,6 +17,10 @@ from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, Side
 
 AUTO: dict[Side, str] = {"input": "last", "head": "first"}
+GUIDED = "last-or-lexicon"
+# Where the lexicon found the token itself, but for a space or its case, or where only similarity of use speaks,
+# it knows more than the last piece.
+_GUIDES = (Evidence.RELAXED, Evidence.DISTRIBUTIONAL)
 
 
 class TokenClass(IntEnum):
@@ -47,6 +51,7 @@ class Sources:
         confidence: (T,) float32 in [0, 1].
         num_sources: S, rows of the source.
         same: the two vocabularies are one and the same.
+        guided: (T,) bool, tokens about which the lexicon knows more than the segmentation.
     """
 
     pieces: Pieces
@@ -55,11 +60,16 @@ class Sources:
     confidence: np.ndarray
     num_sources: int
     same: bool
+    guided: np.ndarray
 
     @property
     def fixed(self) -> np.ndarray:
         """(T,) bool, tokens with a twin or a role: no method is asked about them."""
         return (self.classes == TokenClass.IDENTICAL) | (self.classes == TokenClass.ROLE)
+
+    def automatic(self, side: Side) -> str:
+        """The method that "auto" stands for: measured best, with a lexicon and without."""
+        return GUIDED if side == "input" and self.lexicon is not None and not self.same else AUTO[side]
 
     def weigh(self, method: str, side: Side) -> tuple[sparse.csr_matrix, Pieces]:
         """The (T, S) weighting of a method, and the pieces that it weighed.
@@ -67,8 +77,11 @@ class Sources:
         Raises:
             ConfigError: a lexicon's method without a lexicon.
         """
-        method = AUTO[side] if method == "auto" else method
-        if method in LEXICON_METHODS:
+        method = self.automatic(side) if method == "auto" else method
+        if method == GUIDED and self.lexicon is not None:
+            pieces = self.pieces.merged(self.lexicon, self.guided | (self.classes == TokenClass.LEXICON))
+            function = self._weigh_guided
+        elif method in LEXICON_METHODS:
             if self.lexicon is None:
                 raise ConfigError(f"The rows '{method}' need a lexicon: give --lexicon, made by 'vocabalign align'.")
             pieces, function = self.pieces.merged(self.lexicon, ~self.fixed), LEXICON_METHODS[method]
@@ -80,8 +93,15 @@ class Sources:
         several = np.repeat(self.classes == TokenClass.ROLE, pieces.lengths)  # an override may name several tokens
         return pieces.matrix(np.where(several, np.float32(1), weights), self.num_sources), pieces
 
+    def _weigh_guided(self, pieces: Pieces, side: Side) -> np.ndarray:
+        """The lexicon's weights for guided tokens, the last piece for the others."""
+        by_lexicon = np.repeat(self.guided | (self.classes == TokenClass.LEXICON), pieces.lengths)
+        return np.where(by_lexicon, pieces.weights, SEGMENTATION_METHODS["last"](pieces, side))
+
     def classes_for(self, *methods: str) -> np.ndarray:
         """(T,) uint8 classes as they are when rows are made by these methods."""
+        if GUIDED in methods:
+            return np.where(self.guided, TokenClass.LEXICON, self.classes).astype(np.uint8)
         if not any(method in LEXICON_METHODS for method in methods) or self.lexicon is None:
             return self.classes
         known = np.where(self.lexicon.lengths > 0, TokenClass.LEXICON, TokenClass.MEAN)
@@ -120,10 +140,12 @@ def find_sources(
     confidence[np.isin(classes, (TokenClass.IDENTICAL, TokenClass.ROLE))] = 1
     cut = classes == TokenClass.SEGMENTATION
     confidence[cut] = 1 / (1 + pieces.lengths[cut])
-    if lexicon is not None:
-        guided = (classes == TokenClass.LEXICON) | (cut & (lexicon.evidence != Evidence.NONE))
-        confidence[guided] = np.maximum(confidence, lexicon.confidence)[guided]
-    return Sources(pieces, entries, classes, confidence, num_sources, same)
+    guided = np.zeros(len(target), bool)
+    if lexicon is not None and entries is not None:
+        guided = cut & np.isin(lexicon.evidence, _GUIDES) & (entries.lengths > 0)
+        told = guided | (classes == TokenClass.LEXICON)
+        confidence[told] = np.maximum(confidence, lexicon.confidence)[told]
+    return Sources(pieces, entries, classes, confidence, num_sources, same, guided)
 
 
 def check_lexicon(lexicon: Lexicon, source: Vocabulary, target: Vocabulary) -> None:
