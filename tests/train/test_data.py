@@ -9,6 +9,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 from tests.conftest import TEXT, make_llama
 from vocabalign.errors import CorpusError
 from vocabalign.losses.fused import IGNORE
+from vocabalign.text.batches import in_batches
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.train.data import Blocks, tokenize
 from vocabalign.train.head import hidden_states
@@ -75,7 +76,7 @@ def test_documents_in_a_block_do_not_see_each_other(tmp_path, byte_level_folder,
 
 
 def test_memory_follows_characters_not_documents(tmp_path, vocabulary, monkeypatch):
-    monkeypatch.setattr("vocabalign.train.data.CHARACTERS_AT_ONCE", 200)
+    monkeypatch.setattr("vocabalign.train.data.in_batches", lambda texts: in_batches(texts, 200))
     groups: list[list[str]] = []
 
     def encode_batch(batch):

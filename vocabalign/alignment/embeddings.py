@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import numpy as np
 
 from vocabalign.errors import ArtifactError, CorpusError, TrainingError
 from vocabalign.stages import EmbeddingOptions
+from vocabalign.text.batches import in_batches
 from vocabalign.text.vocabulary import Vocabulary
 
 if TYPE_CHECKING:
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 
 # gensim silently drops what comes after this many words of a line.
 MAX_LINE_TOKENS = 10_000
-BATCH_CHARACTERS = 1_000_000
 # fastText hashes n-grams into this many rows for each token; gensim's default (2 million) takes 2.4 GB at D = 300.
 BUCKETS_PER_TOKEN = 8
 MIN_NGRAM, MAX_NGRAM = 2, 5
@@ -155,20 +155,6 @@ def _make_model(options: EmbeddingOptions, seed: int, num_tokens: int) -> Word2V
     return Word2Vec(**common)
 
 
-def batches(texts: Iterable[str], max_characters: int = BATCH_CHARACTERS) -> Iterator[list[str]]:
-    """Texts in lists of about this many characters, so that tokenizers work in parallel and memory stays bounded."""
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= max_characters:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
 def _write_tokens(
     vocabulary: Vocabulary, texts: Iterable[str], path: Path, max_tokens: int | None, words: list[str] | None
 ) -> tuple[np.ndarray, int]:
@@ -178,7 +164,7 @@ def _write_tokens(
     left = max_tokens if max_tokens is not None else np.iinfo(np.int64).max
     num_lines = 0
     with path.open("w", encoding="utf-8") as file:
-        for batch in batches(texts):
+        for batch in in_batches(texts):
             flat = [np.empty(0, dtype=np.int64)]
             for ids in vocabulary.encode_batch(batch):
                 ids = ids[:left]

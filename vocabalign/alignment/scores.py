@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from vocabalign.alignment.embeddings import batches
 from vocabalign.lexicon import Evidence, Lexicon
+from vocabalign.text.batches import in_batches
 from vocabalign.text.vocabulary import Vocabulary
 
 
@@ -58,7 +58,7 @@ def bleu1_both_ways(lexicon: Lexicon, source: Vocabulary, target: Vocabulary, te
     """
     in_source: list[list[int]] = []
     in_target: list[list[int]] = []
-    for batch in batches(texts):
+    for batch in in_batches(texts):
         in_source += source.encode_batch(batch)
         in_target += target.encode_batch(batch)
     counts = np.bincount(np.array([i for ids in in_target for i in ids], dtype=np.int64), minlength=len(target))

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vocabalign.text.batches import BATCH_CHARACTERS, in_batches
 from vocabalign.text.vocabulary import Vocabulary
 
 KILOBYTE = 1000
-BATCH_CHARACTERS = 1_000_000  # the tokenizer keeps some forty times as much while it works
 
 
 @dataclass(frozen=True)
@@ -56,16 +56,7 @@ def encode_documents(
     vocabulary: Vocabulary, texts: Sequence[str], batch_characters: int = BATCH_CHARACTERS
 ) -> list[list[int]]:
     """Token ids of each text without special tokens, in batches that keep memory even."""
-    ids: list[list[int]] = []
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        if batch and size + len(text) > batch_characters:
-            ids.extend(vocabulary.encode_batch(batch))
-            batch, size = [], 0
-        batch.append(text)
-        size += len(text)
-    return [*ids, *vocabulary.encode_batch(batch)] if batch else ids
+    return [ids for batch in in_batches(texts, batch_characters) for ids in vocabulary.encode_batch(batch)]
 
 
 def measure_compression(

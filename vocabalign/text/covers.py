@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from scipy import sparse
 
+from vocabalign.text.batches import in_batches
 from vocabalign.text.spans import distinct, verified_ends
 from vocabalign.text.vocabulary import Vocabulary
-
-_BATCH_BYTES = 2**21
 
 
 @dataclass(frozen=True)
@@ -63,7 +62,7 @@ def cover_counts(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -
     sums = [sparse.csr_matrix(shape, dtype=np.int64) for _ in range(3)]
     counts = [np.zeros(size, dtype=np.int64) for size in shape]
     aligned, unaligned = 0, 0
-    for batch in _batches(texts):
+    for batch in in_batches(texts):
         passes, failed = _align_batch(source, target, batch)
         # A line alone begins differently from a line in a text, so lines are only the second choice.
         lines = [line for text in failed for line in text.splitlines(keepends=True)]
@@ -111,16 +110,3 @@ def _end_to_end(columns: Sequence[np.ndarray]) -> np.ndarray:
     """Ends of several texts as if they were one text."""
     offsets = np.cumsum([0, *(ends[-1] for ends in columns[:-1])], dtype=np.int64)
     return np.concatenate([ends + offset for ends, offset in zip(columns, offsets, strict=True)])
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    size = 0
-    for text in texts:
-        batch.append(text)
-        size += len(text)
-        if size >= _BATCH_BYTES:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -32,10 +32,10 @@ from torch.utils.data import Dataset
 from vocabalign.errors import CorpusError
 from vocabalign.losses.fused import IGNORE
 from vocabalign.progress import progress
+from vocabalign.text.batches import in_batches
 from vocabalign.text.vocabulary import Vocabulary
 
 logger = logging.getLogger("vocabalign")
-CHARACTERS_AT_ONCE = 1_000_000  # the tokenizer keeps some forty times as much while it works
 
 
 @dataclass(frozen=True)
@@ -89,20 +89,6 @@ def tokenize(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name: s
     return Documents(ids, np.load(folder / f"{name}.starts.npy"), about["num_bytes"], *boundary_ids(vocabulary))
 
 
-def _groups(texts: Iterable[str]) -> Iterator[list[str]]:
-    """Texts in groups of about ``CHARACTERS_AT_ONCE``: memory follows characters, not documents."""
-    group: list[str] = []
-    size = 0
-    for text in texts:
-        if group and size + len(text) > CHARACTERS_AT_ONCE:
-            yield group
-            group, size = [], 0
-        group.append(text)
-        size += len(text)
-    if group:
-        yield group
-
-
 def _write_ids(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name: str) -> None:
     dtype = np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32
     begin, end = boundary_ids(vocabulary)
@@ -110,7 +96,7 @@ def _write_ids(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name:
     after = [] if end is None else [end]
     lengths, num_bytes = [0], 0
     with (folder / f"{name}.ids").open("wb") as file, progress("tokenising") as bar:
-        for group in _groups(texts):
+        for group in in_batches(texts):
             for ids in vocabulary.encode_batch(group):
                 document = np.array([*before, *ids, *after], dtype=dtype)
                 lengths.append(len(document))

@@ -10,7 +10,7 @@ hidden states have the same projection, 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from vocabalign.models import context_length, load_model
+from vocabalign.text.batches import in_batches
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.rows import Pieces, mean_row
 
 TARGET_SMOOTHING, SOURCE_SMOOTHING = 0.02, 1.0
+_BLOCK_ROWS = 8192
 SAMPLE_BYTES, SAMPLE_CHARACTERS = 20_000, 4_000
-COUNT_BATCH = 256
 _RIDGE = 1e-3
 # Logits below the least likely token; the projection of a hidden state is rarely under a tenth of its mean.
 PADDING_DEPTH = 40.0
@@ -61,7 +62,7 @@ def count_corpus(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -
     sample: list[str] = []
     num_documents = 0
     room = SAMPLE_BYTES
-    for batch in _batches(texts):
+    for batch in in_batches(texts):
         num_documents += len(batch)
         for name, vocabulary in (("source", source), ("target", target)):
             ids = np.fromiter((i for row in vocabulary.encode_batch(batch) for i in row), np.int64)
@@ -74,17 +75,6 @@ def count_corpus(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -
         if "eos" in vocabulary.roles:
             counts[name][vocabulary.roles["eos"]] += num_documents
     return CorpusCounts(counts["source"], counts["target"], sample, num_documents)
-
-
-def _batches(texts: Iterable[str]) -> Iterator[list[str]]:
-    batch: list[str] = []
-    for text in texts:
-        batch.append(text)
-        if len(batch) == COUNT_BATCH:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
 
 
 def count_shift(pieces: Pieces, counts: CorpusCounts) -> np.ndarray:
@@ -220,5 +210,5 @@ def padding_row(
     if float(projections.min()) < LEAST_PROJECTION or float(projections.std()) > MOST_SPREAD:
         return mean_row(head)
     mean_state = states.mean(dim=0)
-    logits = torch.cat([block.float() @ mean_state for block in head.split(COUNT_BATCH * 16)])
+    logits = torch.cat([block.float() @ mean_state for block in head.split(_BLOCK_ROWS)])
     return head[int(logits.argmin())].float() - PADDING_DEPTH / logit_scale * direction

@@ -1,0 +1,25 @@
+"""Texts in batches for the tokenizer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+# While it works, a tokenizer keeps some forty times as much as the text; and it works on a batch in parallel.
+BATCH_CHARACTERS = 1_000_000
+
+
+def in_batches(texts: Iterable[str], max_characters: int = BATCH_CHARACTERS) -> Iterator[list[str]]:
+    """Lists of texts of at most this many characters (a longer text is a list of its own), in their order.
+
+    Memory follows characters, not documents.
+    """
+    batch: list[str] = []
+    size = 0
+    for text in texts:
+        if batch and size + len(text) > max_characters:
+            yield batch
+            batch, size = [], 0
+        batch.append(text)
+        size += len(text)
+    if batch:
+        yield batch
