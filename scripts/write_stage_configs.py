@@ -2,7 +2,7 @@
 
     python scripts/write_stage_configs.py
 
-The text comes from the documentation of the fields in vocabalign/stages.py; a test checks that the
+The text comes from the documentation of the fields in vocabalign/stages/; a test checks that the
 files are up to date.
 """
 

@@ -8,8 +8,10 @@ import yaml
 
 from vocabalign.artifacts import write_artifact
 from vocabalign.cli import run
-from vocabalign.commands import explain, find_shipped, name_models, shipped_files, stage_config
+from vocabalign.commands import name_models, stage_config
+from vocabalign.console import explain
 from vocabalign.errors import ConfigError, ModelError
+from vocabalign.shipped import find_shipped, shipped_files
 
 
 def test_models_get_short_names_and_none_is_dropped(tmp_path):

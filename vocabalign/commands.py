@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import shutil
-import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from vocabalign.artifacts import is_disk_full, make_folder, read_manifest
+from vocabalign.artifacts import make_folder, read_manifest
 from vocabalign.config import StageConfig, make_config, merge, parse_overrides, read_yaml
-from vocabalign.errors import ArtifactError, ConfigError, VerificationError, VocabAlignError
+from vocabalign.console import is_main_process, model_table, show, show_plan, start_logging
+from vocabalign.errors import ArtifactError, ConfigError, VerificationError
 from vocabalign.fingerprints import MANIFEST
-from vocabalign.progress import logger
+from vocabalign.shipped import find_shipped, shipped_files
 from vocabalign.stages import STAGES
 
 FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run", "values")
@@ -35,11 +33,6 @@ def run_stage_command(stage: str, options: dict[str, Any]) -> None:
     manifest = read_manifest(out)
     result = {key: manifest[key] for key in ("stage", "seconds", "peak_memory_bytes", "metrics")}
     show({"out": str(out), **result}, options["as_json"], f"{out} written in {manifest['seconds']:.0f} s")
-
-
-def is_main_process() -> bool:
-    """Whether this is the process that speaks, of those that torchrun or accelerate started."""
-    return os.environ.get("RANK", "0") == "0"
 
 
 def stage_config(stage: str, options: dict[str, Any]) -> StageConfig:
@@ -79,30 +72,6 @@ def run_evaluate(models: tuple[str, ...], options: dict[str, Any]) -> None:
 
         metrics = measure_configured(stage_config("evaluate", {**options, "out": "."})).metrics
     show(metrics, options["as_json"], "" if options["as_json"] else model_table(metrics))
-
-
-def model_table(metrics: dict[str, Any]) -> str:
-    """The table of models as text, as wide as the terminal (120 columns elsewhere)."""
-    import io
-
-    from rich.console import Console
-
-    from vocabalign.evaluation.table import format_table
-
-    terminal = sys.stdout.isatty()
-    console = Console(file=io.StringIO(), width=None if terminal else 120, force_terminal=terminal)
-    console.print(format_table(metrics))
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
-
-
-def name_models(folders: tuple[str, ...]) -> dict[str, str]:
-    """Short names for model folders: the last part of the path, longer where two would be equal."""
-    named: dict[str, str] = {}
-    for folder in dict.fromkeys(str(folder).rstrip("/") for folder in folders):
-        parts = Path(folder.removeprefix("demo:")).absolute().parts
-        names = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
-        named[next((name for name in names if name not in named), folder)] = folder
-    return named
 
 
 def run_verify(folder: str, full: bool | None, as_json: bool) -> None:
@@ -209,6 +178,16 @@ def run_compare(options: dict[str, Any]) -> None:
     show(result, options["as_json"], format_comparison(result))
 
 
+def name_models(folders: tuple[str, ...]) -> dict[str, str]:
+    """Short names for model folders: the last part of the path, longer where two would be equal."""
+    named: dict[str, str] = {}
+    for folder in dict.fromkeys(str(folder).rstrip("/") for folder in folders):
+        parts = Path(folder.removeprefix("demo:")).absolute().parts
+        names = ("/".join(parts[-length:]) for length in range(1, len(parts) + 1))
+        named[next((name for name in names if name not in named), folder)] = folder
+    return named
+
+
 def run_init(name: str | None, out: str | None, overwrite: bool, as_json: bool) -> None:
     """Copy a shipped YAML file; without a name, list them."""
     names = [path.stem for path in shipped_files()]
@@ -224,64 +203,3 @@ def run_init(name: str | None, out: str | None, overwrite: bool, as_json: bool) 
     make_folder(target.absolute().parent)
     shutil.copyfile(matches[0], target)
     show({"out": str(target)}, as_json, str(target))
-
-
-def shipped_files() -> list[Path]:
-    """Pipelines and configurations: beside the package in a checkout, under share/ when installed."""
-    root = Path(__file__).resolve().parents[1]
-    roots = [root] if (root / "pipelines").is_dir() else [Path(sys.prefix) / "share" / "vocabalign"]
-    return sorted(path for base in roots for kind in ("pipelines", "configs") for path in (base / kind).glob("*.yaml"))
-
-
-def find_shipped(path: str) -> str:
-    """A pipeline that is no file here but a shipped one's name: NAME, NAME.yaml or pipelines/NAME.yaml."""
-    if Path(path).exists():
-        return path
-    for shipped in shipped_files():
-        if shipped.parent.name == "pipelines" and path in (shipped.stem, shipped.name, f"pipelines/{shipped.name}"):
-            logger.info("running the pipeline that ships with vocabalign: %s", shipped)
-            return str(shipped)
-    return path
-
-
-def show(value: dict[str, Any], as_json: bool, text: str) -> None:
-    """A result on standard output."""
-    click.echo(json.dumps(value, ensure_ascii=False, default=str) if as_json else text)
-
-
-def show_plan(stages: list[tuple[str, StageConfig]], as_json: bool) -> None:
-    """What a dry run says."""
-    from vocabalign.planning import plan_stage
-
-    plans = [plan_stage(stage, config) for stage, config in stages]
-    total = {
-        "seconds_here": round(sum(plan.seconds_here for plan in plans)),
-        "stages": [plan.as_json() for plan in plans],
-    }
-    show(total, as_json, "\n".join(str(plan) for plan in plans))
-
-
-def start_logging() -> None:
-    """Plain lines on standard error, and quiet libraries."""
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    context = click.get_current_context(silent=True)
-    quiet = bool(context and context.obj and context.obj.get("quiet"))
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(message)s"))
-    logger.handlers[:] = [handler]
-    logger.propagate = False
-    logger.setLevel(logging.WARNING if quiet else logging.INFO)
-
-
-def explain(error: Exception) -> tuple[str, int]:
-    """(sentence, exit code) for an error that reached the top."""
-    if isinstance(error, VocabAlignError):
-        return str(error), error.exit_code
-    if is_disk_full(error):
-        return "No space left on the disk: free some and run the same command again; nothing half-written was kept.", 1
-    if isinstance(error, MemoryError) or "out of memory" in str(error).lower():
-        return "Out of memory: lower the batch size or block_mebibytes (see --dry-run for the memory needed).", 1
-    reason = " ".join(str(error).split())[:300]
-    return f"Something unexpected happened ({type(error).__name__}: {reason}); run again with --debug to see where.", 1

@@ -1,0 +1,78 @@
+"""Options that several commands have, and how a stage command hands over its work."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+Command = Callable[..., None]
+
+
+def common(command: Command, configurable: bool = True) -> Command:
+    """Options that every stage has; ``run`` has its pipeline file instead of ``--config``."""
+    options = [
+        click.option(
+            "--config", "config_file", type=click.Path(), metavar="FILE.yaml", help="Read settings from here."
+        ),
+        click.option("-o", "overrides", multiple=True, metavar="KEY=VALUE", help="Change one setting; may repeat."),
+        click.option(
+            "--dry-run", is_flag=True, help="Say what would be read and written, memory and time; do nothing."
+        ),
+    ]
+    for option in reversed(options if configurable else options[1:]):
+        command = option(command)
+    return everywhere(command)
+
+
+def everywhere(command: Command) -> Command:
+    """Options that every command takes, also where it has nothing random, to compute or to write."""
+    options = [
+        click.option("--seed", type=int, help="Everything random follows from it."),
+        click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), help="Where tensors live."),
+        click.option("--dtype", type=click.Choice(["auto", "float32", "bfloat16", "float16"]), help="Arithmetic."),
+        click.option("--overwrite", is_flag=True, default=None, help="Replace an artefact that exists."),
+        click.option("--json", "as_json", is_flag=True, help="One JSON object on standard output, nothing else."),
+        *DIAGNOSTICS,
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+DIAGNOSTICS = [
+    click.option(
+        "--debug",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda c, p, v: c.obj.update(debug=v or c.obj["debug"]),
+        help="Show the traceback of an error.",
+    ),
+    click.option(
+        "-q",
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        callback=lambda c, p, v: c.obj.update(quiet=v or c.obj["quiet"]),
+        help="No progress, only warnings.",
+    ),
+]
+
+
+def corpus_option(command: Command) -> Command:
+    """``--corpus`` repeats."""
+    text = "Text: .txt or .jsonl, plain or compressed, a folder or a glob; may repeat."
+    return click.option("--corpus", multiple=True, metavar="FILE", help=text)(command)
+
+
+def out_option(command: Command) -> Command:
+    """Where the artefact goes."""
+    return click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the artefact to write.")(command)
+
+
+def run_stage(stage: str, options: dict[str, Any]) -> None:
+    """Hand a stage command to ``commands`` (imported late: ``--help`` stays quick)."""
+    from vocabalign.commands import run_stage_command
+
+    run_stage_command(stage, options)

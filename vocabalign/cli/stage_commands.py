@@ -1,0 +1,117 @@
+"""One command for each stage."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from vocabalign.cli.options import common, corpus_option, out_option, run_stage
+
+
+@click.command()
+@click.option("--standard-library", is_flag=True, default=None, help="Take the sources of Python's standard library.")
+@corpus_option
+@out_option
+@common
+def corpus(**options: Any) -> None:
+    """Make training and held-out text (train.jsonl, heldout.jsonl) from files."""
+    options["corpus"] = options["corpus"] or None
+    run_stage("corpus", options)
+
+
+@click.command()
+@click.option("--tokenizer", metavar="DIR", help="Tokenizer or model folder.")
+@corpus_option
+@out_option
+@common
+def embed(**options: Any) -> None:
+    """Learn token embeddings for one tokenizer from plain text."""
+    run_stage("embed", options)
+
+
+@click.command()
+@click.option("--source", metavar="DIR", help="Tokenizer (or model) folder that the model has.")
+@click.option("--target", metavar="DIR", help="Tokenizer (or model) folder that it shall get.")
+@corpus_option
+@click.option("--method", type=click.Choice(["auto", "tokalign", "tokalign++"]), help="How the lexicon is made.")
+@out_option
+@common
+def align(**options: Any) -> None:
+    """Align two vocabularies and write the lexicon."""
+    run_stage("align", options)
+
+
+@click.command()
+@click.option("--source", metavar="MODEL", help="Model folder to give another vocabulary.")
+@click.option("--target", metavar="DIR", help="Tokenizer (or model) folder of the new vocabulary.")
+@click.option("--lexicon", type=click.Path(), metavar="DIR", help="From 'align'; else shared bytes and segmentation.")
+@corpus_option
+@click.option("--input-rows", help="How embedding rows are made.")
+@click.option("--head-rows", help="How head rows are made.")
+@click.option("--untie", is_flag=True, default=None, help="Give tied embeddings a head of their own.")
+@click.option("--pad-to-multiple-of", type=int, metavar="N", help="Round the number of rows up.")
+@click.option("--map-token", multiple=True, metavar="TARGET=SOURCE", help="Where a special token's rows come from.")
+@out_option
+@common
+def transplant(map_token: tuple[str, ...], **options: Any) -> None:
+    """Give a model the target vocabulary, and check it by reading it back."""
+    if map_token:
+        pairs = [text.partition("=") for text in map_token]
+        if not all(equals for _, equals, _ in pairs):
+            raise click.BadParameter("expected TARGET=SOURCE", param_hint="--map-token")
+        options["map_tokens"] = {target: source for target, _, source in pairs}
+    run_stage("transplant", options)
+
+
+@click.command()
+@click.option("--model", metavar="DIR", help="Model folder to train.")
+@corpus_option
+@click.option("--heldout", multiple=True, metavar="FILE", help="Text for scores during training; may repeat.")
+@click.option("--source", metavar="MODEL", help="The model before its transplant, to learn from.")
+@click.option("--steps", type=int, help="Optimizer steps in all.")
+@out_option
+@common
+def finetune(**options: Any) -> None:
+    """Progressive fine-tuning: embedding and head rows first, then everything."""
+    run_stage("finetune", options)
+
+
+@click.command()
+@click.option("--student", metavar="DIR", help="Model folder to train.")
+@click.option("--teacher", metavar="DIR", help="Model folder that teaches; the same vocabulary.")
+@corpus_option
+@click.option("--heldout", multiple=True, metavar="FILE", help="Text for scores during training; may repeat.")
+@click.option("--steps", type=int, help="Optimizer steps in all.")
+@out_option
+@common
+def distill(**options: Any) -> None:
+    """Token-level distillation from a teacher with the same vocabulary."""
+    run_stage("distill", options)
+
+
+@click.command()
+@click.argument("models", nargs=-1, metavar="DIR...")
+@corpus_option
+@click.option("--prompt", help="Each model goes on from this text.")
+@out_option
+@common
+def evaluate(models: tuple[str, ...], **options: Any) -> None:
+    """Bits per byte, tokens per kilobyte and a sample of each model; an artefact only with --out."""
+    from vocabalign.commands import run_evaluate
+
+    run_evaluate(models, options)
+
+
+@click.command()
+@click.argument("run", metavar="RUN", required=False)
+@out_option
+@common
+def report(run: str | None, **options: Any) -> None:
+    """Draw one page of a run: report.html, which works offline, and report.md."""
+    from vocabalign.commands import run_report
+
+    run_report(run, options)
+
+
+COMMANDS: tuple[click.Command, ...] = (corpus, embed, align, transplant, finetune, distill, evaluate, report)

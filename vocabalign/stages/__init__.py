@@ -1,0 +1,89 @@
+"""The stages: what each one is configured with, where its code is, and what it reads.
+
+Nothing heavy is imported here, so that ``--help``, ``--dry-run`` and pipelines stay quick; the
+code of a stage is imported when it runs.
+"""
+
+from __future__ import annotations
+
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from vocabalign.config import StageConfig
+from vocabalign.stages.model_configs import DistillConfig, FinetuneConfig, TrainingOptions, TransplantConfig
+from vocabalign.stages.references import Corpus, Reference
+from vocabalign.stages.result_configs import EvaluateConfig, ReportConfig
+from vocabalign.stages.text_configs import AlignConfig, CorpusConfig, EmbedConfig, EmbeddingOptions
+
+__all__ = [
+    "STAGES",
+    "AlignConfig",
+    "Corpus",
+    "CorpusConfig",
+    "DistillConfig",
+    "EmbedConfig",
+    "EmbeddingOptions",
+    "EvaluateConfig",
+    "FinetuneConfig",
+    "Reference",
+    "ReportConfig",
+    "Stage",
+    "TrainingOptions",
+    "TransplantConfig",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage's configuration, its code, and which fields name what it reads."""
+
+    config_class: type[StageConfig]
+    function: str
+    """``module:function``; takes the configuration, returns the folder that it wrote."""
+    inputs: tuple[str, ...]
+    """Fields that name artefacts, models, tokenizers or text."""
+    packages: tuple[str, ...]
+    """Parts of the code that decide the result: their fingerprint is the stage's code version."""
+
+    def run(self, config: StageConfig) -> Path:
+        """Refuse an artefact that is in the way, then import the stage's code and run it."""
+        from vocabalign.artifacts import refuse_existing
+
+        refuse_existing(config.out.absolute(), config.overwrite)
+        module, function = self.function.split(":")
+        return getattr(importlib.import_module(module), function)(config)
+
+
+STAGES: dict[str, Stage] = {
+    "corpus": Stage(CorpusConfig, "vocabalign.text.corpus_stage:run", ("corpus",), ("text",)),
+    "embed": Stage(EmbedConfig, "vocabalign.alignment.embed_stage:run", ("tokenizer", "corpus"), ("text", "alignment")),
+    "align": Stage(
+        AlignConfig,
+        "vocabalign.alignment.align_stage:run",
+        ("source", "target", "corpus", "source_embeddings", "target_embeddings"),
+        ("text", "alignment"),
+    ),
+    "transplant": Stage(
+        TransplantConfig,
+        "vocabalign.transplantation.transplant_stage:run",
+        ("source", "target", "lexicon", "corpus"),
+        ("text", "transplantation"),
+    ),
+    "finetune": Stage(
+        FinetuneConfig,
+        "vocabalign.train.finetune:run",
+        ("model", "corpus", "heldout", "source"),
+        ("text", "losses", "train"),
+    ),
+    "distill": Stage(
+        DistillConfig,
+        "vocabalign.train.distill:run",
+        ("student", "teacher", "corpus", "heldout"),
+        ("text", "losses", "train"),
+    ),
+    "evaluate": Stage(
+        EvaluateConfig, "vocabalign.evaluation.evaluate_stage:run", ("models", "corpus"), ("text", "evaluation")
+    ),
+    "report": Stage(ReportConfig, "vocabalign.report.report_stage:run", ("run",), ("report",)),
+}

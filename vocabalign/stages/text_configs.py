@@ -1,0 +1,89 @@
+"""Settings of the stages that read text and tokenizers alone: corpus, embed, align."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from vocabalign.config import Config, StageConfig
+from vocabalign.stages.references import Corpus, Reference
+
+
+class CorpusConfig(StageConfig):
+    """Make training and held-out text: ``train.jsonl`` and ``heldout.jsonl``, one document a line."""
+
+    standard_library: bool = False
+    """Take the sources and documentation of Python's standard library."""
+    corpus: Corpus = []
+    """Files, folders or globs of text (.txt, .jsonl; plain or compressed)."""
+    heldout_percent: float = Field(default=5.0, gt=0, lt=100)
+    """Share of the documents that is held out, chosen by a hash of their text."""
+    max_bytes: int | None = Field(default=None, gt=0)
+    """Take at most this much text for training, spread evenly over the whole."""
+    heldout_max_bytes: int | None = Field(default=None, gt=0)
+    """Take at most this much held-out text, spread evenly over the whole."""
+
+
+class EmbeddingOptions(Config):
+    """How token embeddings are learned from text."""
+
+    method: Literal["skip-gram", "cbow", "fasttext"] = "skip-gram"
+    """Skip-gram and CBOW see token ids alone; fasttext also sees the characters of the token."""
+    dimensions: int = Field(default=300, gt=0)
+    """Size D of the token embeddings."""
+    window: int = Field(default=5, gt=0)
+    """Tokens to each side that count as context."""
+    epochs: int = Field(default=5, gt=0)
+    """Passes over the text."""
+    negative: int = Field(default=5, gt=0)
+    """Negative samples for each pair."""
+    min_count: int = Field(default=1, gt=0)
+    """Tokens seen fewer times get no embedding and are reported as uncovered."""
+    max_tokens: int | None = Field(default=None, gt=0)
+    """Stop reading text after this many tokens."""
+    workers: int = Field(default=1, gt=0)
+    """Threads. Only 1 gives the same vectors each time: with more, gensim's threads race."""
+
+
+class EmbedConfig(StageConfig):
+    """Learn token embeddings for one tokenizer from plain text."""
+
+    tokenizer: Reference
+    """Tokenizer or model folder."""
+    corpus: Corpus
+    """Files, folders or globs of text."""
+    embeddings: EmbeddingOptions = EmbeddingOptions()
+    """How the embeddings are learned."""
+
+
+class AlignConfig(StageConfig):
+    """Align two vocabularies and write the lexicon: target token -> source tokens with weights."""
+
+    source: Reference
+    """Tokenizer (or model) folder whose vocabulary the model has."""
+    target: Reference
+    """Tokenizer (or model) folder whose vocabulary it shall get."""
+    corpus: Corpus
+    """Text that both tokenizers cut; the more like the model's use, the better."""
+    source_embeddings: Path | None = None
+    """Token embeddings of the source, as written by ``embed``; learned here when left out."""
+    target_embeddings: Path | None = None
+    """Token embeddings of the target, as written by ``embed``; learned here when left out."""
+    embeddings: EmbeddingOptions = EmbeddingOptions()
+    """How embeddings are learned where they are not given."""
+    method: Literal["auto", "tokalign", "tokalign++"] = "auto"
+    """``auto`` weighs all evidence (bytes, spans, segmentation, embeddings); the others are the papers'."""
+    anchors: Literal["bytes", "strings"] = "bytes"
+    """Which tokens count as the same beforehand: equal bytes, or (as in the papers) equal raw strings."""
+    num_anchors: int | None = Field(default=None, gt=0)
+    """Use only the commonest anchors, this many; ``tokalign`` takes 300."""
+    self_learning: bool = True
+    """Grow the dictionary by mutual nearest neighbours and map again, until that no longer helps."""
+    csls_neighbors: int = Field(default=10, gt=0)
+    """Neighbourhood size of cross-domain similarity local scaling."""
+    top_k: int = Field(default=8, ge=1, le=64)
+    """Source tokens kept for each target token."""
+    block_mebibytes: int = Field(default=256, gt=0)
+    """Memory for one block of similarities."""
