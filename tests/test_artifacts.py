@@ -9,9 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocabalign.artifacts import is_up_to_date, read_manifest, run_identity, work_folder, write_artifact
+from vocabalign.artifacts import write_artifact
 from vocabalign.errors import ArtifactError
 from vocabalign.fingerprints import fingerprint_folder, fingerprint_paths, fingerprint_run, fingerprint_value
+from vocabalign.folders import work_folder
+from vocabalign.manifests import is_up_to_date, read_manifest, run_identity
 
 
 def write(out: Path, text: str = "x", **options) -> None:

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vocabalign.artifacts import read_manifest
 from vocabalign.cli import run
+from vocabalign.manifests import read_manifest
 
 BUDGET = ["-o", "training.batch_size=4", "-o", "training.context=64", "--device", "cpu"]
 

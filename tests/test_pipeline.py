@@ -4,9 +4,10 @@ import pytest
 import yaml
 
 from vocabalign import stages
-from vocabalign.artifacts import read_manifest, stage_artifact
+from vocabalign.artifacts import stage_artifact
 from vocabalign.config import StageConfig
 from vocabalign.errors import ArtifactError, ConfigError, ModelError
+from vocabalign.manifests import read_manifest
 from vocabalign.pipeline import plan_stages, read_pipeline, run_pipeline
 
 
@@ -84,7 +85,7 @@ def test_a_stage_that_gives_the_same_result_spares_the_ones_after_it(pipeline_fi
 
 def test_other_code_redoes_the_stage(pipeline_file, monkeypatch):
     run(pipeline_file)
-    monkeypatch.setattr("vocabalign.artifacts.code_version", lambda stage: "new")
+    monkeypatch.setattr("vocabalign.manifests.code_version", lambda stage: "new")
     assert run(pipeline_file) == [True, True, True]
 
 

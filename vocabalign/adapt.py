@@ -7,8 +7,9 @@ from typing import Any
 
 import yaml
 
-from vocabalign.artifacts import make_folder, write_json
 from vocabalign.errors import ArtifactError, ConfigError, ModelError
+from vocabalign.folders import make_folder
+from vocabalign.manifests import write_json
 from vocabalign.models import read_model_config, resolve
 from vocabalign.pipeline import PipelineConfig, plan_stages, read_pipeline
 

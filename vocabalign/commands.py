@@ -9,11 +9,12 @@ from typing import Any
 
 import click
 
-from vocabalign.artifacts import make_folder, read_manifest
 from vocabalign.config import StageConfig, make_config, merge, parse_overrides, read_yaml
 from vocabalign.console import is_main_process, model_table, show, show_plan, start_logging
 from vocabalign.errors import ArtifactError, ConfigError, VerificationError
 from vocabalign.fingerprints import MANIFEST
+from vocabalign.folders import make_folder
+from vocabalign.manifests import read_manifest
 from vocabalign.shipped import find_shipped, shipped_files
 from vocabalign.stages import STAGES
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import click
 
-from vocabalign.artifacts import is_disk_full
 from vocabalign.config import StageConfig
 from vocabalign.errors import VocabAlignError
+from vocabalign.folders import is_disk_full
 from vocabalign.progress import logger
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vocabalign.artifacts import read_manifest
 from vocabalign.errors import ArtifactError
+from vocabalign.manifests import read_manifest
 
 
 class Evidence(IntEnum):

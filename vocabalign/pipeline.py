@@ -17,17 +17,10 @@ from typing import Any
 
 import yaml
 
-from vocabalign.artifacts import (
-    discard,
-    is_up_to_date,
-    make_folder,
-    remove_left_overs,
-    run_identity,
-    stage_inputs,
-    work_folder,
-)
 from vocabalign.config import Config, Device, Dtype, StageConfig, make_config, merge, parse_overrides, read_yaml
 from vocabalign.errors import ArtifactError, ConfigError
+from vocabalign.folders import discard, make_folder, remove_left_overs, work_folder
+from vocabalign.manifests import is_up_to_date, run_identity, stage_inputs
 from vocabalign.progress import logger
 from vocabalign.stages import STAGES
 

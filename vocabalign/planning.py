@@ -14,8 +14,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vocabalign.artifacts import stage_inputs
 from vocabalign.errors import VocabAlignError
+from vocabalign.manifests import stage_inputs
 from vocabalign.models import resolve
 from vocabalign.stages import AlignConfig, DistillConfig, EmbedConfig, FinetuneConfig, StageConfig, TransplantConfig
 

@@ -9,9 +9,9 @@ import pytest
 from tests.alignment.toy import SINGLE_BYTES, WORDS, make_texts, make_vocabulary, word_vocabulary
 from vocabalign.alignment import embed_stage
 from vocabalign.alignment.align_stage import align_vocabularies, run
-from vocabalign.artifacts import read_manifest
 from vocabalign.errors import ArtifactError, ConfigError, CorpusError, TooFewAnchorsError
 from vocabalign.lexicon import Evidence, Lexicon
+from vocabalign.manifests import read_manifest
 from vocabalign.stages import AlignConfig, EmbedConfig, EmbeddingOptions
 
 SMALL = EmbeddingOptions(dimensions=12, epochs=3)

@@ -4,8 +4,8 @@ import pytest
 
 from tests.alignment.toy import make_texts
 from vocabalign.alignment.embed_stage import load_embeddings, run
-from vocabalign.artifacts import read_manifest
 from vocabalign.errors import ArtifactError
+from vocabalign.manifests import read_manifest
 from vocabalign.stages import EmbedConfig, EmbeddingOptions
 from vocabalign.text.tokenizers import load_vocabulary
 

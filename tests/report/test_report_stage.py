@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 
 import pytest
 
-from vocabalign.artifacts import read_manifest, write_artifact
+from vocabalign.artifacts import write_artifact
 from vocabalign.errors import ArtifactError
+from vocabalign.manifests import read_manifest
 from vocabalign.report import figures
 from vocabalign.report.report_stage import run
 from vocabalign.stages import ReportConfig

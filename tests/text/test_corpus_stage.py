@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from vocabalign.artifacts import read_manifest
 from vocabalign.errors import ConfigError, CorpusError
+from vocabalign.manifests import read_manifest
 from vocabalign.stages import CorpusConfig
 from vocabalign.text import standard_library
 from vocabalign.text.corpus_stage import run

@@ -9,8 +9,8 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 from tests.train.test_training import finetuned, make_neox
-from vocabalign.artifacts import read_manifest
 from vocabalign.errors import TrainingError, VerificationError
+from vocabalign.manifests import read_manifest
 from vocabalign.train import output
 from vocabalign.train.output import check_finite, check_reads_back, copy_other_files
 

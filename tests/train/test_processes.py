@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vocabalign.artifacts import read_manifest
+from vocabalign.manifests import read_manifest
 from vocabalign.stages import FinetuneConfig
 from vocabalign.train import run as train_run
 

@@ -14,8 +14,8 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.conftest import make_byte_level_tokenizer, make_llama
-from vocabalign.artifacts import read_manifest
 from vocabalign.errors import ArtifactError, ConfigError, CorpusError, ModelError, TrainingError
+from vocabalign.manifests import read_manifest
 from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
 from vocabalign.train import distill, finetune
 from vocabalign.train.trainer import StageTrainer

@@ -27,9 +27,10 @@ from vocabalign.alignment.matching import (
     shared_vectors,
 )
 from vocabalign.alignment.scores import bleu1_both_ways, coverage, hub_statistics, take_text
-from vocabalign.artifacts import stage_artifact, write_json
+from vocabalign.artifacts import stage_artifact
 from vocabalign.errors import ConfigError, TooFewAnchorsError
 from vocabalign.lexicon import Lexicon
+from vocabalign.manifests import write_json
 from vocabalign.models import pick_device
 from vocabalign.stages import AlignConfig, EmbeddingOptions
 from vocabalign.text.corpus import read_texts

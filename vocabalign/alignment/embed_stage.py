@@ -7,8 +7,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from vocabalign.alignment.embeddings import TokenEmbeddings, learn_token_embeddings
-from vocabalign.artifacts import ArtifactWriter, discard, read_manifest, stage_artifact, work_folder
+from vocabalign.artifacts import ArtifactWriter, stage_artifact
 from vocabalign.errors import ArtifactError
+from vocabalign.folders import discard, work_folder
+from vocabalign.manifests import read_manifest
 from vocabalign.stages import EmbedConfig
 from vocabalign.text.vocabulary import Vocabulary
 

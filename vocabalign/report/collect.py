@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from vocabalign.artifacts import read_manifest
 from vocabalign.errors import ArtifactError
 from vocabalign.lexicon import Lexicon
+from vocabalign.manifests import read_manifest
 from vocabalign.report.escape import visible_edges
 
 MAX_FILE_BYTES = 64 * 2**20

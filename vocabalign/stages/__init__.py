@@ -48,7 +48,7 @@ class Stage:
 
     def run(self, config: StageConfig) -> Path:
         """Refuse an artefact that is in the way, then import the stage's code and run it."""
-        from vocabalign.artifacts import refuse_existing
+        from vocabalign.folders import refuse_existing
 
         refuse_existing(config.out.absolute(), config.overwrite)
         module, function = self.function.split(":")

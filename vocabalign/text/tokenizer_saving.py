@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vocabalign.artifacts import write_json
 from vocabalign.errors import TokenizerError
+from vocabalign.manifests import write_json
 from vocabalign.text.probes import probe_texts
 from vocabalign.text.tokenizer_loading import (
     backend_of,

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from vocabalign.artifacts import MANIFEST
 from vocabalign.errors import TrainingError, VerificationError
+from vocabalign.fingerprints import MANIFEST
 from vocabalign.models import load_model
 from vocabalign.train.recorder import METRICS
 from vocabalign.train.run import Run, Trainee

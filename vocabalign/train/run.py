@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 from accelerate import PartialState
 
-from vocabalign.artifacts import stage_artifact, work_folder
+from vocabalign.artifacts import stage_artifact
 from vocabalign.config import StageConfig
 from vocabalign.errors import ConfigError, ModelError
+from vocabalign.folders import work_folder
 from vocabalign.models import context_length, load_model, resolve
 from vocabalign.stages import TrainingOptions
 from vocabalign.text.corpus import read_texts

@@ -13,9 +13,10 @@ from typing import Any
 
 import torch
 
-from vocabalign.artifacts import ArtifactWriter, stage_artifact, write_artifact, write_json
+from vocabalign.artifacts import ArtifactWriter, stage_artifact, write_artifact
 from vocabalign.errors import ArtifactError, CorpusError, TokenizerError
 from vocabalign.lexicon import Lexicon
+from vocabalign.manifests import write_json
 from vocabalign.models import pick_device, pick_dtype, resolve
 from vocabalign.stages import TransplantConfig
 from vocabalign.text.corpus import read_texts

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from vocabalign.artifacts import MANIFEST, read_manifest
 from vocabalign.errors import VerificationError, VocabAlignError
+from vocabalign.fingerprints import MANIFEST
+from vocabalign.manifests import read_manifest
 from vocabalign.models import resolve
 from vocabalign.text.probes import probe_texts
 from vocabalign.transplantation.checkpoint import INDEX, Checkpoint, open_checkpoint
