@@ -12,13 +12,13 @@ from typing import Any
 from vocabalign.artifacts import stage_artifact
 from vocabalign.errors import ConfigError, CorpusError, ModelError
 from vocabalign.evaluation.bits_per_byte import DocumentScores, embedding_rows, score_documents, start_token
-from vocabalign.text.compression import encode_documents, measure_compression
 from vocabalign.evaluation.generation import default_prompt, write_sample
 from vocabalign.evaluation.statistics import bootstrap_interval, paired_difference
 from vocabalign.manifests import write_json
 from vocabalign.models import load_model, pick_device, pick_dtype, read_model_config, resolve
 from vocabalign.progress import logger
 from vocabalign.stages import EvaluateConfig
+from vocabalign.text.compression import encode_documents, measure_compression
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from vocabalign.errors import CorpusError
-from vocabalign.text.compression import COMPRESSED_ENDINGS, READ_ERRORS, open_bytes
+from vocabalign.text.compressed_files import COMPRESSED_ENDINGS, READ_ERRORS, open_bytes
 
 TEXT_ENDINGS = (".txt",)
 LINE_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
