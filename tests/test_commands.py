@@ -3,15 +3,11 @@
 import json
 import shutil
 
-import pytest
 import yaml
 
 from vocabalign.artifacts import write_artifact
 from vocabalign.cli import run
 from vocabalign.commands import name_models, stage_config
-from vocabalign.console import explain
-from vocabalign.errors import ConfigError, ModelError
-from vocabalign.shipped import find_shipped, shipped_files
 
 
 def test_models_get_short_names_and_none_is_dropped(tmp_path):
@@ -63,27 +59,3 @@ def test_verify_tells_a_broken_model_also_as_json(tmp_path, tiny_llama, capsys):
     assert run(["verify", str(tmp_path / "m"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert not told["ok"] and "eos_token_id" in told["error"]
-
-
-def test_only_shipped_pipelines_are_found_by_name(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    for name in ("quickstart", "quickstart.yaml", "pipelines/quickstart.yaml"):
-        assert find_shipped(name).endswith("pipelines/quickstart.yaml")
-    for name in ("finetune.yaml", "typo/quickstart.yaml", "nonsense"):
-        assert find_shipped(name) == name
-    assert {path.parent.name for path in shipped_files()} == {"pipelines", "configs"}
-
-
-@pytest.mark.parametrize(
-    ("error", "code", "words"),
-    [
-        (ConfigError("wrong key"), 2, "wrong key"),
-        (ModelError("no model"), 1, "no model"),
-        (OSError(28, "No space left on device"), 1, "No space left"),
-        (MemoryError(), 1, "Out of memory"),
-        (RuntimeError("strange\nthing"), 1, "--debug"),
-    ],
-)
-def test_every_error_is_one_sentence_with_a_code(error, code, words):
-    message, told = explain(error)
-    assert told == code and words in message and "\n" not in message

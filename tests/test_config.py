@@ -1,12 +1,10 @@
 """Configuration: unknown keys, overrides and files."""
 
-from pathlib import Path
-
 import pytest
 
 from vocabalign.config import make_config, merge, parse_overrides, read_yaml
 from vocabalign.errors import ConfigError
-from vocabalign.stages import STAGES, AlignConfig, FinetuneConfig
+from vocabalign.stages import AlignConfig, FinetuneConfig
 
 
 def test_an_unknown_key_is_named_with_the_known_ones():
@@ -67,15 +65,3 @@ def test_a_bad_file_is_told(tmp_path, content, said):
 def test_a_missing_file_is_told(tmp_path):
     with pytest.raises(ConfigError, match="does not exist"):
         read_yaml(tmp_path / "c.yaml")
-
-
-@pytest.mark.parametrize("stage", STAGES)
-def test_every_field_is_documented_and_every_input_is_a_field(stage):
-    config_class = STAGES[stage].config_class
-    assert all(field.description for field in config_class.model_fields.values())
-    assert set(STAGES[stage].inputs) <= set(config_class.model_fields)
-    root = Path(__file__).parents[1] / "vocabalign"
-    assert all((root / package).is_dir() for package in STAGES[stage].packages)
-    assert (
-        root / (STAGES[stage].function.split(":")[0].removeprefix("vocabalign.").replace(".", "/") + ".py")
-    ).is_file()

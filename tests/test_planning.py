@@ -3,12 +3,12 @@
 import pytest
 
 from vocabalign.config import make_config
-from vocabalign.planning import plan_stage
+from vocabalign.planning import plan_stages
 from vocabalign.stages import STAGES
 
 
 def plan(stage: str, **values):
-    return plan_stage(stage, make_config(STAGES[stage].config_class, {"out": "o", **values}))
+    return plan_stages([(stage, make_config(STAGES[stage].config_class, {"out": "o", **values}))])[0]
 
 
 def test_training_time_grows_with_the_steps(tiny_llama, corpus_file):
@@ -25,10 +25,26 @@ def test_the_control_does_not_pay_for_the_teacher(tiny_llama, corpus_file):
     assert plan("distill", **fields).gpu_hours_8b > plan("distill", distillation_weight=0, **fields).gpu_hours_8b
 
 
-def test_what_is_not_there_yet_is_said(corpus_file):
+def test_an_input_that_no_stage_makes_is_named(corpus_file):
     told = plan("align", source="no-such-source", target="no-such-target", corpus=[str(corpus_file)])
     assert "no-such-source" in told.notes[0] and str(corpus_file) not in told.notes[0]
     assert "would read no-such-source" in str(told)
+
+
+def test_a_model_still_to_be_made_counts_as_what_it_will_be(tiny_llama, corpus_file, tmp_path):
+    new = str(tmp_path / "new")
+    training = {"model": new, "corpus": [str(corpus_file)], "out": str(tmp_path / "tuned")}
+    stages = [
+        ("transplant", {"source": str(tiny_llama), "target": "demo:teacher", "out": new}),
+        ("finetune", training),
+        ("finetune", {**training, "model": str(tmp_path / "tuned"), "out": str(tmp_path / "again")}),
+        ("finetune", {**training, "model": str(tiny_llama), "out": str(tmp_path / "small")}),
+    ]
+    plans = plan_stages([(name, make_config(STAGES[name].config_class, values)) for name, values in stages])
+    _, first, again, small = plans
+    assert first.seconds_here == again.seconds_here > small.seconds_here
+    assert not any("does not exist" in note for each in plans for note in each.notes)
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("stage", ["embed", "align", "transplant"])

@@ -23,9 +23,9 @@ def show(value: dict[str, Any], as_json: bool, text: str) -> None:
 
 def show_plan(stages: list[tuple[str, StageConfig]], as_json: bool) -> None:
     """What a dry run says."""
-    from vocabalign.planning import plan_stage
+    from vocabalign.planning import plan_stages
 
-    plans = [plan_stage(stage, config) for stage, config in stages]
+    plans = plan_stages(stages)
     total = {
         "seconds_here": round(sum(plan.seconds_here for plan in plans)),
         "stages": [plan.as_json() for plan in plans],

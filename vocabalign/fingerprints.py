@@ -7,12 +7,14 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 from vocabalign.errors import ArtifactError
 
 MANIFEST = "manifest.json"
 _WHOLE_FILE_BYTES = 2**30
+_REMEMBERED_BYTES = 2**22
 
 
 def fingerprint_paths(paths: Path | str | list[str]) -> str:
@@ -52,11 +54,19 @@ def _is_report(artefact: Path) -> bool:
 
 def fingerprint_file(path: Path) -> str:
     """SHA-256 of a file's content; of a file over 1 GiB, of its size, time of change, first and last MiB."""
-    with path.open("rb") as file:
-        status = os.fstat(file.fileno())
-        if status.st_size <= _WHOLE_FILE_BYTES:
+    status = path.stat()
+    if status.st_size < _REMEMBERED_BYTES:  # so small that a change within a tick of the clock costs more to miss
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    return _fingerprint_large(str(path.absolute()), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint_large(path: str, size: int, changed: int) -> str:
+    """Read a file once, although a pipeline asks before a stage and the stage asks again."""
+    with open(path, "rb") as file:
+        if size <= _WHOLE_FILE_BYTES:
             return hashlib.file_digest(file, "sha256").hexdigest()
-        digest = hashlib.sha256(f"{status.st_size} {status.st_mtime_ns}".encode())
+        digest = hashlib.sha256(f"{size} {changed}".encode())
         digest.update(file.read(2**20))
         file.seek(-(2**20), os.SEEK_END)
         digest.update(file.read())

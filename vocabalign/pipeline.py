@@ -104,9 +104,10 @@ def _changed(entry: StageEntry, changes: Any) -> dict[str, Any]:
     if not isinstance(changes, Mapping):
         raise ConfigError(f"The override '{entry.name}={changes}' names a stage: say '{entry.name}.key=value'.")
     fields = STAGES[entry.stage].inputs
-    inputs = {key: value for key, value in changes.items() if key in fields}
+    inputs = merge(entry.inputs, {key: value for key, value in changes.items() if key in fields})
     config = {key: value for key, value in changes.items() if key not in fields}
-    return {**entry.model_dump(), "inputs": merge(entry.inputs, inputs), "config": merge(entry.config, config)}
+    inputs = {key: value for key, value in inputs.items() if value is not None}  # NAME.lexicon=null takes it away
+    return {**entry.model_dump(), "inputs": inputs, "config": merge(entry.config, config)}
 
 
 def plan_stages(pipeline: PipelineConfig) -> list[PlannedStage]:

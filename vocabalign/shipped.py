@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import site
+import sysconfig
 from pathlib import Path
 
 from vocabalign.progress import logger
@@ -11,7 +12,8 @@ from vocabalign.progress import logger
 def shipped_files() -> list[Path]:
     """Pipelines and configurations: beside the package in a checkout, under share/ when installed."""
     root = Path(__file__).resolve().parents[1]
-    roots = [root] if (root / "pipelines").is_dir() else [Path(sys.prefix) / "share" / "vocabalign"]
+    installed = [Path(base) / "share" / "vocabalign" for base in (sysconfig.get_path("data"), site.getuserbase())]
+    roots = [root] if (root / "pipelines").is_dir() else [base for base in installed if base.is_dir()][:1]
     return sorted(path for base in roots for kind in ("pipelines", "configs") for path in (base / kind).glob("*.yaml"))
 
 
