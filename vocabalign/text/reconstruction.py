@@ -6,8 +6,6 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from vocabalign.text.token_bytes import read_components
-from vocabalign.text.tokenizers import tokenizer_state
 from vocabalign.text.vocabulary import Vocabulary
 
 OUTCOMES = ("exact", "normalized", "unknown", "special", "whitespace", "different")
@@ -54,7 +52,7 @@ def check_reconstruction(vocabulary: Vocabulary, texts: Iterable[str]) -> Recons
     """
     report = Reconstruction()
     normalizer = getattr(getattr(vocabulary.tokenizer, "backend_tokenizer", None), "normalizer", None)
-    components = read_components(tokenizer_state(vocabulary.tokenizer)) if vocabulary.tokenizer is not None else None
+    components = vocabulary.components
     mark = components.space_mark if components else ""
     # A byte-level normalizer writes text in the byte alphabet, which is no normal form of it.
     if components is not None and components.kind == "byte-level" and not components.normalizer:

@@ -68,6 +68,7 @@ def _from_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> Vocabulary
         byte_ids=table.byte_ids,
         dummy_prefix=table.components.dummy_prefix,
         tokenizer=tokenizer,
+        components=table.components,
     )
 
 

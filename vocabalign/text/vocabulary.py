@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
+    from vocabalign.text.token_bytes import Components
+
 EncodeBatch = Callable[[Sequence[str]], list[list[int]]]
 
 
@@ -28,6 +30,7 @@ class Vocabulary:
         dummy_prefix: a space that the tokenizer puts before every text and takes away again.
         fingerprint: SHA-256 of tokens, bytes and roles.
         tokenizer: the transformers tokenizer behind it; ``None`` for a custom vocabulary.
+        components: what its parts say about its tokens; ``None`` for a custom vocabulary.
     """
 
     name: str
@@ -40,6 +43,7 @@ class Vocabulary:
     dummy_prefix: bool
     fingerprint: str
     tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
+    components: Components | None = field(default=None, repr=False)
 
     def __len__(self) -> int:
         """Highest id + 1."""
