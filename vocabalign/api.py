@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
-from vocabalign.config import make_config
+from vocabalign.config import StageConfig, make_config
 from vocabalign.errors import ConfigError
 from vocabalign.lexicon import Lexicon
 from vocabalign.stages import (
@@ -16,7 +17,7 @@ from vocabalign.stages import (
     DistillConfig,
     EvaluateConfig,
     FinetuneConfig,
-    StageConfig,
+    TrainingOptions,
     TransplantConfig,
 )
 
@@ -162,8 +163,29 @@ def _transplant_in_memory(
     return transplant_to(config, load_vocabulary(target), known, documents)
 
 
+@overload
+def finetune(config: FinetuneConfig, /) -> Path: ...
+@overload
+def finetune(
+    *,
+    model: str | Path,
+    corpus: Corpus,
+    out: str | Path,
+    heldout: Corpus | None = None,
+    source: str | Path | None = None,
+    training: TrainingOptions | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Path: ...
 def finetune(config: FinetuneConfig | None = None, /, **fields: Any) -> Path:
-    """Progressive fine-tuning; takes a ``FinetuneConfig`` or its fields, returns the model's folder.
+    """Progressive fine-tuning: embedding and head rows first, then everything.
+
+    Args:
+        config: everything in one object; or the fields of ``FinetuneConfig`` by name:
+        fields: ``model`` (folder to train), ``corpus``, ``out``, ``heldout`` (text for scores), ``source`` (the
+            model before its transplant, to learn from), ``training`` (steps, batch …) and the other options.
+
+    Returns:
+        The folder of the trained model.
 
     Raises:
         VocabAlignError: bad input, told in one sentence.
@@ -171,8 +193,29 @@ def finetune(config: FinetuneConfig | None = None, /, **fields: Any) -> Path:
     return STAGES["finetune"].run(config or _from_fields(FinetuneConfig, fields, "finetune(...)"))
 
 
+@overload
+def distill(config: DistillConfig, /) -> Path: ...
+@overload
+def distill(
+    *,
+    student: str | Path,
+    teacher: str | Path,
+    corpus: Corpus,
+    out: str | Path,
+    heldout: Corpus | None = None,
+    training: TrainingOptions | Mapping[str, Any] | None = None,
+    **options: Any,
+) -> Path: ...
 def distill(config: DistillConfig | None = None, /, **fields: Any) -> Path:
-    """Token-level distillation; takes a ``DistillConfig`` or its fields, returns the model's folder.
+    """Token-level distillation from a teacher.
+
+    Args:
+        config: everything in one object; or the fields of ``DistillConfig`` by name:
+        fields: ``student`` (folder to train), ``teacher``, ``corpus``, ``out``, ``heldout`` (text for scores),
+            ``training`` (steps, batch …) and the other options.
+
+    Returns:
+        The folder of the trained model.
 
     Raises:
         VocabAlignError: bad input, told in one sentence.
@@ -180,8 +223,23 @@ def distill(config: DistillConfig | None = None, /, **fields: Any) -> Path:
     return STAGES["distill"].run(config or _from_fields(DistillConfig, fields, "distill(...)"))
 
 
+@overload
+def evaluate(config: EvaluateConfig, /) -> list[dict[str, Any]]: ...
+@overload
+def evaluate(
+    *,
+    models: str | Path | Sequence[str | Path] | Mapping[str, str | Path],
+    corpus: Corpus,
+    out: str | Path | None = None,
+    **options: Any,
+) -> list[dict[str, Any]]: ...
 def evaluate(config: EvaluateConfig | None = None, /, **fields: Any) -> list[dict[str, Any]]:
-    """Score models on held-out text; takes an ``EvaluateConfig`` or its fields (``out`` may be left out).
+    """Score models on held-out text.
+
+    Args:
+        config: everything in one object; or the fields of ``EvaluateConfig`` by name:
+        fields: ``models`` (one folder, several, or names with folders), ``corpus``, ``out`` (also leave the metrics
+            there as an artefact) and the other options.
 
     Returns:
         One dictionary a model: name, path, bits_per_byte, tokens_per_kilobyte, sample …
@@ -189,26 +247,29 @@ def evaluate(config: EvaluateConfig | None = None, /, **fields: Any) -> list[dic
     Raises:
         VocabAlignError: bad input, told in one sentence.
     """
-    import json
-
+    if config is not None:
+        return _read_models(STAGES["evaluate"].run(config))
     from vocabalign.commands import name_models
 
-    if config is None:
-        models = fields.pop("models", {})
-        if not isinstance(models, Mapping):
-            models = name_models(tuple(as_list(models)))
-        fields["models"] = {name: str(path) for name, path in models.items()}
-        if "out" not in fields:
-            with tempfile.TemporaryDirectory() as folder:
-                return evaluate(_from_fields(EvaluateConfig, {**fields, "out": f"{folder}/metrics"}, "evaluate(...)"))
-        config = _from_fields(EvaluateConfig, fields, "evaluate(...)")
-    out = STAGES["evaluate"].run(config)
-    return json.loads((out / "metrics.json").read_text(encoding="utf-8"))["models"]
+    models = fields.pop("models", {})
+    if not isinstance(models, Mapping):
+        models = name_models(tuple(as_list(models)))
+    fields["models"] = {name: str(path) for name, path in models.items()}
+    if fields.get("out") is not None:
+        return _read_models(STAGES["evaluate"].run(_from_fields(EvaluateConfig, fields, "evaluate(...)")))
+    with tempfile.TemporaryDirectory() as folder:
+        fields["out"] = f"{folder}/metrics"
+        return _read_models(STAGES["evaluate"].run(_from_fields(EvaluateConfig, fields, "evaluate(...)")))
+
+
+def _read_models(metrics: Path) -> list[dict[str, Any]]:
+    return json.loads((metrics / "metrics.json").read_text(encoding="utf-8"))["models"]
 
 
 def _from_fields(config_class: type[AnyStageConfig], fields: dict[str, Any], where: str) -> AnyStageConfig:
-    listed = {name: as_list(fields[name]) for name in ("corpus", "heldout") if name in fields}
-    return make_config(config_class, {**fields, **listed}, where)
+    given = {name: value for name, value in fields.items() if value is not None}
+    listed: dict[str, Any] = {name: as_list(given[name]) for name in ("corpus", "heldout") if name in given}
+    return make_config(config_class, {**given, **listed}, where)
 
 
 def as_list(paths: Corpus | None) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import click
 
@@ -16,7 +16,7 @@ from vocabalign.fingerprints import MANIFEST
 from vocabalign.folders import make_folder
 from vocabalign.manifests import read_manifest
 from vocabalign.shipped import find_shipped, shipped_files
-from vocabalign.stages import STAGES
+from vocabalign.stages import STAGES, EvaluateConfig
 
 FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run", "values")
 
@@ -71,7 +71,8 @@ def run_evaluate(models: tuple[str, ...], options: dict[str, Any]) -> None:
     else:
         from vocabalign.evaluation.evaluate_stage import measure_configured
 
-        metrics = measure_configured(stage_config("evaluate", {**options, "out": "."})).metrics
+        config = stage_config("evaluate", {**options, "out": "."})
+        metrics = measure_configured(cast(EvaluateConfig, config)).metrics
     show(metrics, options["as_json"], "" if options["as_json"] else model_table(metrics))
 
 

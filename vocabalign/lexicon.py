@@ -69,7 +69,7 @@ class Lexicon:
         """Write ``lexicon.safetensors`` into an artefact folder."""
         from safetensors.numpy import save_file
 
-        tensors = {
+        tensors: dict[str, np.ndarray] = {
             "source_ids": np.ascontiguousarray(self.source_ids, dtype=np.int32),
             "weights": np.ascontiguousarray(self.weights, dtype=np.float32),
             "evidence": np.ascontiguousarray(self.evidence, dtype=np.uint8),

@@ -74,7 +74,12 @@ def load_model(folder: Path | str, *, dtype: torch.dtype, device: torch.device) 
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder} cannot be loaded as a causal language model from safetensors: {reason}") from error
-    return model.to(device).eval()
+    return move(model, device).eval()
+
+
+def move(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:
+    """The model, on the device."""
+    return model.to(device)  # type: ignore[arg-type]  # transformers' decorator hides the signature
 
 
 def pick_device(name: str) -> torch.device:

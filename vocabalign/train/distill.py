@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from vocabalign.errors import ModelError
-from vocabalign.models import context_length, load_model, pick_device, pick_dtype, read_model_config, resolve
+from vocabalign.models import context_length, load_model, move, pick_device, pick_dtype, read_model_config, resolve
 from vocabalign.stages import DistillConfig
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
@@ -76,7 +76,7 @@ def _objective(
     if teacher is None:
         return cross_entropy
     return Distillation(
-        teacher.to(device).requires_grad_(False),
+        move(teacher, device).requires_grad_(False),
         config.divergence,
         config.distillation_weight,
         config.temperature,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from vocabalign.models import context_length, load_model, pick_device, pick_dtype, resolve
+from vocabalign.models import context_length, load_model, move, pick_device, pick_dtype, resolve
 from vocabalign.stages import FinetuneConfig
 from vocabalign.text.corpus import read_texts
 from vocabalign.text.tokenizers import load_vocabulary
@@ -62,7 +62,7 @@ def run(config: FinetuneConfig) -> Path:
                 config, run, trainee, context, lambda own: _source_side(config, run, trainee, own, other)
             )
             train_parts(
-                config, run, trainee, blocks, _parts(config), lambda device: SelfDistillation(other[0].to(device))
+                config, run, trainee, blocks, _parts(config), lambda device: SelfDistillation(move(other[0], device))
             )
         write_model(run, trainee, config.out.name, [f"Fine-tuned by vocabalign from `{trainee.folder.name}`."])
     return Path(config.out)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -68,6 +68,11 @@ def check_head(model: PreTrainedModel, folder: Path | str) -> None:
         )
 
 
+def embedding_rows(model: PreTrainedModel) -> Tensor:
+    """(V, H) rows of the input embedding."""
+    return cast(Tensor, model.get_input_embeddings().weight)
+
+
 def takes_positions(model: PreTrainedModel) -> bool:
     """Whether the model can be told where documents begin (not so for ALiBi and recurrent models)."""
     import inspect
@@ -80,7 +85,7 @@ def separates_documents(model: PreTrainedModel) -> bool:
     """Whether a document in a block is blind to the one before it, tried out on two of four tokens."""
     if not takes_positions(model):
         return False
-    embedding = model.get_input_embeddings().weight
+    embedding = embedding_rows(model)
     half = PROBE_TOKENS // 2
     ids = torch.arange(PROBE_TOKENS, device=embedding.device)[None] % embedding.shape[0]
     other = ids.clone()
@@ -117,7 +122,7 @@ def check_vocabulary_fits(model: PreTrainedModel, vocabulary: Any, folder: Path 
     Raises:
         ModelError: the highest id is beyond the rows of the embedding or the head.
     """
-    rows = min(model.get_input_embeddings().weight.shape[0], read_head(model).weight.shape[0])
+    rows = min(embedding_rows(model).shape[0], read_head(model).weight.shape[0])
     if len(vocabulary) > rows:
         raise ModelError(
             f"The tokenizer in {folder} has ids up to {len(vocabulary) - 1}, but the model has {rows} rows: they do "

@@ -42,7 +42,8 @@ def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str]) ->
     if run.folder is None:
         return
     check_finite(trainee.model, trainee.dtype)
-    trainee.model.to(trainee.dtype).save_pretrained(run.folder)
+    trainee.model.to(trainee.dtype)  # type: ignore[arg-type]  # transformers' decorator hides the signature
+    trainee.model.save_pretrained(run.folder)
     copy_other_files(trainee.folder, run.folder)
     metrics = run.work / METRICS
     if metrics.exists():

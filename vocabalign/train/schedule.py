@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vocabalign.memory import keep_freed_memory
+from vocabalign.models import move
 from vocabalign.stages import DistillConfig, FinetuneConfig
 from vocabalign.text.corpus import read_texts
 from vocabalign.train.arguments import training_arguments
@@ -103,7 +104,7 @@ def train_parts(
         if part is parts[0]:
             sequences = total * options.batch_size * options.accumulation * arguments.world_size
             say_epochs(blocks, sequences)
-            model.to(arguments.device)
+            move(model, arguments.device)
             recorder.score(model, 0)
             objective = make_objective(arguments.device)
         part.select(model)

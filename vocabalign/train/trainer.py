@@ -7,11 +7,12 @@ import shutil
 import types
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from safetensors.torch import load_model, save_model
 from torch import Tensor
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
@@ -143,14 +144,14 @@ class StageTrainer(Trainer):
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> LambdaLR:
         """The schedule of the stage's configuration."""
         if self.lr_scheduler is None:
-            self.lr_scheduler = LambdaLR(self.optimizer if optimizer is None else optimizer, self.learning_rate_factor)
+            self.lr_scheduler = LambdaLR(optimizer or cast(Optimizer, self.optimizer), self.learning_rate_factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
 
     # ----------------------------------------------------------- checkpoints
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        folder = Path(self.args.output_dir) / f"{PREFIX}{self.state.global_step}"
+        folder = Path(str(self.args.output_dir)) / f"{PREFIX}{self.state.global_step}"
         try:
             super()._save_checkpoint(model, trial)
             self.accelerator.wait_for_everyone()
@@ -173,7 +174,7 @@ class StageTrainer(Trainer):
         if state_dict is not None or self.model is not self.raw_model:
             super()._save(output_dir, state_dict)
         elif self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
+            folder = Path(str(output_dir or self.args.output_dir))
             folder.mkdir(parents=True, exist_ok=True)
             save_model(self.model, str(folder / WEIGHTS))
 
@@ -225,7 +226,7 @@ def train_stage(
     tokens_per_step = options.batch_size * options.accumulation * arguments.world_size * blocks.context
     record = RecordSteps(recorder, name, first_step, tokens_per_step)
     trainer = StageTrainer(model, arguments, blocks, first_step * options.accumulation, objective, options, record)
-    checkpoint = last_complete(Path(arguments.output_dir))
+    checkpoint = last_complete(Path(str(arguments.output_dir)))
     if options.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable()

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -141,7 +141,7 @@ def final_hidden_states(
         raise _Seen  # the logits themselves are not needed
 
     hook = model.get_output_embeddings().register_forward_pre_hook(catch)
-    num_rows = model.get_input_embeddings().weight.shape[0]
+    num_rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
     try:
         for ids in vocabulary.encode_batch(texts):
             ids = [i for i in start + ids if i < num_rows]

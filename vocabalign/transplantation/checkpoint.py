@@ -10,9 +10,10 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
+from torch import Tensor
 
 from vocabalign.errors import ModelError
 from vocabalign.models import read_model_config, resolve
@@ -100,7 +101,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
     tied = outputs is not None and outputs.weight is inputs.weight
     in_memory = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     finder = _NameFinder(folder, shapes, in_memory, model.base_model_prefix)
-    embedding = finder.find(_parameter_name(model, inputs), tuple(inputs.weight.shape))
+    embedding = finder.find(_parameter_name(model, inputs), tuple(cast(Tensor, inputs.weight).shape))
     head_name = _parameter_name(model, outputs) if outputs is not None else None
     head = bias = None
     if head_name is not None and outputs is not None:

@@ -43,9 +43,10 @@ def check_full(subject: Subject) -> str:
         VerificationError: a tensor is missing or left over, a logit is not finite, or a padded row wins.
     """
     model_class = type(meta_model(subject.folder))
-    model, info = model_class.from_pretrained(
+    loaded: Any = model_class.from_pretrained(
         subject.folder, dtype=torch.float32, output_loading_info=True, use_safetensors=True, local_files_only=True
     )
+    model, info = loaded
     left_over = [name for name in info["unexpected_keys"] if not name.endswith(_BUFFERS)]
     found = {"missing": info["missing_keys"], "left over": left_over, "misshapen": info["mismatched_keys"]}
     for what, names in found.items():

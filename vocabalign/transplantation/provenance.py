@@ -55,7 +55,7 @@ class Provenance:
         num_tokens = min(len(vocabulary), len(self.classes))
         uses = np.zeros(num_tokens) if self.counts is None else self.counts[:num_tokens]
         order = np.lexsort((-uses, self.confidence[:num_tokens], uses == 0))
-        order = [i for i in order if self.classes[i] != TokenClass.PADDING and self.confidence[i] < 1][:limit]
+        least = [i for i in order if self.classes[i] != TokenClass.PADDING and self.confidence[i] < 1][:limit]
         return [
             {
                 "id": int(i),
@@ -64,7 +64,7 @@ class Provenance:
                 "confidence": round(float(self.confidence[i]), 4),
                 "uses": int(uses[i]),
             }
-            for i in order
+            for i in least
         ]
 
     def write(self, folder: Path, vocabulary: Vocabulary) -> None:

@@ -190,13 +190,16 @@ def blend(parts: Iterable[tuple[float, sparse.csr_matrix]]) -> sparse.csr_matrix
 
 
 # Ways that weigh the pieces of the source's own segmentation, and ways that weigh a lexicon's entries.
-SEGMENTATION_METHODS: dict[str, Callable[[Pieces, Side], np.ndarray]] = {
+# How much each piece of each token counts on a side: (sum of lengths,) float32.
+RowMethod = Callable[[Pieces, Side], np.ndarray]
+
+SEGMENTATION_METHODS: dict[str, RowMethod] = {
     "last": weigh_last,
     "first": weigh_first,
     "mean": weigh_evenly,
     "decay": weigh_decaying,
 }
-LEXICON_METHODS: dict[str, Callable[[Pieces, Side], np.ndarray]] = {
+LEXICON_METHODS: dict[str, RowMethod] = {
     "lexicon": weigh_as_given,
     "lexicon-one": weigh_first,
 }

@@ -125,7 +125,7 @@ def _span(entry: Mapping[str, Any]) -> int:
 
 
 def _as_bytes(tensor: torch.Tensor) -> memoryview:
-    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
+    return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 def _copy_bytes(reader: BinaryIO, writer: BinaryIO, count: int) -> None:

@@ -14,7 +14,7 @@ from vocabalign.lexicon import Evidence, Lexicon
 from vocabalign.text.segmentation import idle_ids, ids_in_running_text, segment_many
 from vocabalign.text.special_tokens import map_special_tokens
 from vocabalign.text.vocabulary import Vocabulary
-from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, Side
+from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, RowMethod, Side
 
 AUTO: dict[Side, str] = {"input": "last", "head": "first"}
 GUIDED = "last-or-lexicon"
@@ -80,7 +80,7 @@ class Sources:
         method = self.automatic(side) if method == "auto" else method
         if method == GUIDED and self.lexicon is not None:
             pieces = self.pieces.merged(self.lexicon, self.guided | (self.classes == TokenClass.LEXICON))
-            function = self._weigh_guided
+            function: RowMethod = self._weigh_guided
         elif method in LEXICON_METHODS:
             if self.lexicon is None:
                 raise ConfigError(f"The rows '{method}' need a lexicon: give --lexicon, made by 'vocabalign align'.")

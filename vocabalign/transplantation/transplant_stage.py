@@ -95,8 +95,9 @@ def _write(
         resolve(config.source), target, writer.folder, lexicon=lexicon, texts=texts, options=options, seconds=seconds
     )
     with _timed(seconds, "tokenizer"):
-        if tokenizer_folder is not None or target.tokenizer is not None:
-            save_tokenizer(tokenizer_folder or target.tokenizer, writer.folder)
+        tokenizer = tokenizer_folder or target.tokenizer
+        if tokenizer is not None:
+            save_tokenizer(tokenizer, writer.folder)
         write_card(writer.folder, str(config.source), target.name, writer.metrics)
     with _timed(seconds, "verification"):
         report = verify_model(writer.folder, full=config.verify_full)
