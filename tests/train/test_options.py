@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, FalconConfig, FalconForCausalLM, OPTConfig, OPTForCausalLM
 
-from tests.train.test_training import distilled, finetuned, make_neox
+from tests.train.runs import distilled, finetuned, make_neox
 from vocabalign.errors import ConfigError, ModelError
 from vocabalign.train.head import separates_documents
 

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from tests.train.test_training import finetuned, make_neox
+from tests.train.runs import finetuned, make_neox
 from vocabalign.errors import TrainingError, VerificationError
 from vocabalign.manifests import read_manifest
 from vocabalign.train import output

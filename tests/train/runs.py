@@ -1,0 +1,61 @@
+"""Short training runs on tiny models, and what is compared of them."""
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from tests.conftest import make_byte_level_tokenizer
+from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
+from vocabalign.train import distill, finetune
+
+SMALL = dict(steps=6, batch_size=4, context=32, checkpoint_every=2)
+
+
+def finetuned(model: Path, corpus: Path, out: Path, training: dict | None = None, **more) -> Path:
+    options = TrainingOptions(**{**SMALL, **(training or {})})
+    return finetune.run(FinetuneConfig(model=str(model), corpus=[str(corpus)], out=out, training=options, **more))
+
+
+def distilled(student: Path, teacher: Path, corpus: Path, out: Path, training: dict | None = None, **more) -> Path:
+    options = TrainingOptions(**{**SMALL, **(training or {})})
+    return distill.run(
+        DistillConfig(
+            student=str(student), teacher=str(teacher), corpus=[str(corpus)], out=out, training=options, **more
+        )
+    )
+
+
+def weights(folder: Path) -> dict[str, torch.Tensor]:
+    return load_file(folder / "model.safetensors")
+
+
+def losses(folder: Path) -> list[float]:
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [line["loss"] for line in lines if "loss" in line]
+
+
+def same(a: Path, b: Path) -> bool:
+    first, second = weights(a), weights(b)
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def make_neox(folder: Path, dtype=torch.float32) -> Path:
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.manual_seed(3)
+    make_byte_level_tokenizer(folder)
+    config = GPTNeoXConfig(
+        vocab_size=416,
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=64,
+        tie_word_embeddings=False,
+        bos_token_id=0,
+        eos_token_id=0,
+    )
+    GPTNeoXForCausalLM(config).to(dtype).save_pretrained(folder)
+    return folder
