@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.runs import finetuned, make_neox, same
+from tests.train.runs import finetuned, losses, make_neox, same
 from vocabalign.errors import TrainingError
 from vocabalign.train.trainer import StageTrainer
 
