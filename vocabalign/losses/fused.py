@@ -1,34 +1,41 @@
-"""Cross-entropy and distillation from hidden states and heads, without a tensor of positions times vocabulary.
-
-Rows are taken in blocks; the gradient of a block is computed while its logits are at hand (in the
-*forward* pass), carried back to the hidden states and the head, and the block is overwritten by the
-next one. Memory beyond inputs and gradients is one block, whatever the number of positions.
-"""
+"""Cross-entropy and distillation from hidden states and heads, without a tensor of positions times vocabulary."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from vocabalign.losses.divergences import DIVERGENCES
-from vocabalign.losses.logits import Head, TeacherRows, add_product, block_logits
+from vocabalign.losses.divergences import Divergence, named
+from vocabalign.losses.logits import Head
+from vocabalign.losses.mixture import CrossEntropyRows, MixtureRows
+from vocabalign.losses.positions import IGNORE, Positions, check_finite
+from vocabalign.losses.streaming import Side, stream
 
-__all__ = ["IGNORE", "FusedLoss", "Head", "fused_loss"]
+__all__ = ["IGNORE", "FusedLoss", "Head", "Mixture", "fused_loss"]
 
-IGNORE = -100
-# On the CPU a block should stay in the cache; on a GPU it should fill the machine.
-BLOCK_BYTES = {"cpu": 8 << 20, "cuda": 256 << 20}
+# Divergences by name or as objects, with their coefficients: one number, or one for each position.
+Mixture = Mapping[str | Divergence, float | Tensor]
 
 
 class FusedLoss(NamedTuple):
-    """``loss`` carries the gradient; the two parts (means per item, in nats) are for the log."""
+    """``loss`` carries the gradient; the parts (means per item, in nats) are for the log.
+
+    Attributes:
+        loss: scalar.
+        cross_entropy: its mean.
+        divergence: mean of the mixture of divergences, without T^2.
+        terms: (K,) means of the single divergences, in the order of the mixture.
+    """
 
     loss: Tensor
     cross_entropy: Tensor
     divergence: Tensor
+    terms: Tensor
 
 
 def fused_loss(
@@ -37,191 +44,126 @@ def fused_loss(
     labels: Tensor,
     *,
     num_items: Tensor | float | None = None,
+    weights: Tensor | None = None,
     teacher_hidden: Tensor | None = None,
     teacher_head: Head | None = None,
-    divergence: str = "forward-kl",
+    divergence: str | Divergence | Mixture = "forward-kl",
     weight: float = 0.0,
     temperature: float = 1.0,
+    teacher_temperature: float = 1.0,
+    squared_temperature: bool = True,
+    standardise: bool = False,
     shared_rows: int | None = None,
     block_bytes: int | None = None,
 ) -> FusedLoss:
-    """``((1 - w) CE + w T^2 D(teacher, student)) / num_items``, summed over supervised positions.
+    """``sum_i r_i ((1 - w) CE_i + w T^2 sum_k c_k D_k,i) / num_items`` over supervised positions i.
 
-    Cross-entropy is over all rows of the student's head. The divergence compares the first
-    ``shared_rows`` rows of both heads: rows that only pad a head are left out, never zero-filled.
-    Gradient: ``dz = (1 - w)(q - onehot) + w T dD/du`` per block, ``dx = dz W``, ``dW = dz^T x``; a head
-    that needs no gradient costs none. Arithmetic is float32 (float64 for float64 inputs) after
-    matrix products in the inputs' dtype, or in autocast's dtype where that is on.
+    Cross-entropy is over all rows of the student's head. The divergences compare the first ``shared_rows`` rows of
+    both heads, q = softmax(z / T) with p = softmax(z_t / (T T_t)): rows that only pad a head, or that one of the
+    heads masks, are left out on both sides, never zero-filled. A mixture costs one set of logits.
+
+    Gradient, made in the forward pass: ``dz = (1 - w)(q - onehot) + w T sum_k c_k dD_k/du`` per block,
+    ``dx = dz W``, ``dW = dz^T x``. A head that needs no gradient costs none. The teacher gets none. Arithmetic is
+    float32 (float64 for float64 inputs) after matrix products that, on a GPU, take the inputs' dtype or autocast's
+    and sum in float32.
+
+    ``w = 0.5`` with forward KL is the usual start. With forward KL the mixture is also the cross-entropy to the soft
+    target ``(1 - w) onehot + w p``, but for a constant: label smoothing by a previous self (PS-KD) is that, with w
+    growing over epochs.
 
     Args:
         hidden: (..., H) hidden states, position i predicts ``labels[i]``.
         head: the student's head, (V, H).
         labels: (...) int64; ``-100`` is not supervised.
-        num_items: divide by this; the number of supervised positions by default. Give the count over
-            all accumulated batches and ranks, and the gradient is exactly that of one big batch.
+        num_items: divide by this; the sum of the supervised positions' weights by default. Give that sum (the count,
+            where there are no weights) over all accumulated batches and ranks, and the gradients add up to exactly
+            that of one big batch. (Data-parallel training that averages over ranks wants it divided by their number.)
+        weights: (...) r, constant; 1 by default.
         teacher_hidden: (..., Ht), needed where ``weight`` > 0; no gradient.
         teacher_head: (Vt, Ht); no gradient.
-        divergence: a name in ``divergences.DIVERGENCES``.
-        weight: w, the share of the divergence.
+        divergence: a name in ``divergences.DIVERGENCES``, an object such as ``SkewedKL(0.2)``, or several with their
+            coefficients, numbers or (...) tensors: ``{"forward-kl": 0.5, JensenShannon(0.1): 0.5}``.
+        weight: w, the share of the divergences, in [0, 1].
         temperature: T, softens both distributions.
+        teacher_temperature: T_t, softens the teacher's alone: a correction for one that is too sure.
+        squared_temperature: multiply by T^2, so that the gradient's size does not depend on T.
+        standardise: compare z-scores of the logits (see ``shaping.standardise``).
         shared_rows: ids that both vocabularies have; by default the smaller number of rows.
-        block_bytes: memory of one block of logits.
+        block_bytes: memory for the logits of a block.
 
     Returns:
-        The loss and its two parts; 0 with zero gradients where nothing is supervised.
+        The loss and its parts; 0 with zero gradients where nothing is supervised.
 
     Raises:
-        ValueError: shapes that do not fit, a missing teacher, or an unknown divergence.
+        ValueError: shapes that do not fit, a missing teacher, a teacher with NaN or infinity, an unknown divergence,
+            labels outside the head, numbers out of range.
 
     Reference:
-        distillation in one pass with the gradient in forward: Hsu et al. (2024), Liger-Kernel.
+        distillation: Hinton et al. (2015); the gradient in the forward pass: Hsu et al. (2024), Liger-Kernel.
     """
-    _check_shapes(hidden, head, labels, "hidden states")
-    if weight and (teacher_hidden is None or teacher_head is None):
+    positions = Positions(hidden, labels, weights)
+    mine = Side(positions.rows(hidden, "hidden states"), head)
+    run = partial(stream, weights=positions.weights, num_items=num_items, block_bytes=block_bytes)
+    terms = tuple((named(key), coefficient) for key, coefficient in _mixture(divergence).items())
+    if not weight:
+        positions.check_labels(head)
+        loss, parts = run(CrossEntropyRows(positions.labels), [mine])
+        nothing = parts.new_zeros(1 + len(terms)).to(loss.dtype)
+        return FusedLoss(loss, parts[0].to(loss.dtype), nothing[0], nothing[1:])
+    if teacher_hidden is None or teacher_head is None:
         raise ValueError("A divergence with weight > 0 needs the teacher's hidden states and head.")
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"Unknown divergence '{divergence}': expected one of {', '.join(DIVERGENCES)}.")
-    flat = labels.reshape(-1)
-    rows = hidden.reshape(-1, hidden.shape[-1])
-    teacher_rows = None
-    if weight:
-        _check_shapes(teacher_hidden, teacher_head, labels, "teacher's hidden states")
-        teacher_rows = teacher_hidden.detach().reshape(-1, teacher_hidden.shape[-1])
-        shared = min(head.weight.shape[0], teacher_head.weight.shape[0], shared_rows or 1 << 62)
-    else:
-        shared = 0
-    supervised = flat != IGNORE
-    count = int(supervised.sum())
-    if count < flat.numel():
-        positions = supervised.nonzero().squeeze(1)
-        flat, rows = flat[positions], rows[positions]
-        teacher_rows = None if teacher_rows is None else teacher_rows[positions]
-    _check_labels(flat, head.weight.shape[0])
-    settings = _Settings(
-        head.scale, head.softcap, teacher_rows, teacher_head, divergence, weight, temperature, shared, block_bytes
+    _check_numbers(weight, temperature, teacher_temperature)
+    shared = min(head.num_rows, teacher_head.num_rows, shared_rows or head.num_rows)
+    mask, excluded = _masks(head, teacher_head, shared)
+    if standardise and mask is not None:
+        raise ValueError("Standardised logits with masked rows: cut the rows off with `rows` or `shared_rows` instead.")
+    positions.check_labels(head, shared if any(getattr(term, "needs_labels", False) for term, _ in terms) else None)
+    theirs = Side(
+        positions.rows(teacher_hidden, "teacher's hidden states").detach(),
+        replace(teacher_head, rows=shared, masked=mask),
+        trained=False,
     )
-    divisor = max(count, 1) if num_items is None else num_items
-    return FusedLoss(*_Fused.apply(rows, head.weight, head.bias, flat, divisor, settings))
+    check_finite(theirs.hidden, teacher_head.weight)
+    row_loss = MixtureRows(
+        labels=positions.labels,
+        terms=tuple((term, positions.coefficients(coefficient)) for term, coefficient in terms),
+        weight=weight,
+        temperature=temperature,
+        teacher_temperature=teacher_temperature,
+        factor=temperature**2 if squared_temperature else 1.0,
+        standardised=standardise,
+        shared=shared,
+        excluded=excluded,
+    )
+    loss, parts = run(row_loss, [mine, theirs])
+    parts = parts.to(loss.dtype)
+    if positions.count == 0:
+        parts = parts.new_zeros(3 + len(terms))
+    return FusedLoss(loss, parts[1], parts[2], parts[3:])
 
 
-def _check_shapes(hidden: Tensor, head: Head, labels: Tensor, name: str) -> None:
-    if hidden.shape[:-1] != labels.shape:
-        raise ValueError(f"The {name} have shape {tuple(hidden.shape)} but the labels {tuple(labels.shape)}.")
-    if hidden.shape[-1] != head.weight.shape[1]:
-        raise ValueError(f"The {name} have size {hidden.shape[-1]} but the head's rows {head.weight.shape[1]}.")
+def _mixture(divergence: str | Divergence | Mixture) -> Mixture:
+    if isinstance(divergence, Mapping):
+        if not divergence:
+            raise ValueError("The mixture of divergences is empty: name at least one, with its coefficient.")
+        return divergence
+    return {divergence: 1.0}
 
 
-def _check_labels(labels: Tensor, num_rows: int) -> None:
-    # On a GPU this would wait for the device at every step; gather fails there by itself.
-    if labels.device.type == "cpu" and labels.numel() and (int(labels.max()) >= num_rows or int(labels.min()) < 0):
-        raise ValueError(f"A label is outside the vocabulary: ids to {int(labels.max())}, {num_rows} rows.")
+def _masks(head: Head, teacher_head: Head, shared: int) -> tuple[Tensor | None, Tensor | None]:
+    """Ids that either head masks, and those of them that the student's does not."""
+    mine, theirs = (None if h.masked is None else h.masked[h.masked < shared] for h in (head, teacher_head))
+    if theirs is None or not theirs.numel():
+        return mine, None
+    if mine is None or not mine.numel():
+        return theirs, theirs
+    both = torch.cat([mine, theirs.to(mine.device)]).unique()
+    return both, both if both.numel() > mine.unique().numel() else None
 
 
-@dataclass(frozen=True)
-class _Settings:
-    scale: float
-    softcap: float | None
-    teacher_rows: Tensor | None
-    teacher_head: Head | None
-    divergence: str
-    weight: float
-    temperature: float
-    shared: int
-    block_bytes: int | None
-
-    def teacher_rows_for(self, dtype: torch.dtype, exact: torch.dtype) -> TeacherRows | None:
-        if self.teacher_rows is None or self.teacher_head is None:
-            return None
-        return TeacherRows(self.teacher_rows, self.teacher_head, self.shared, self.temperature, dtype, exact)
-
-
-class _Fused(torch.autograd.Function):
-    """The gradient is made in ``forward``; ``backward`` only scales it."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, rows: Tensor, weight: Tensor, bias: Tensor | None, labels: Tensor, divisor: Any, settings: _Settings
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        device = rows.device.type
-        product_dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else rows.dtype
-        needs = ctx.needs_input_grad[:3]
-        with torch.autocast(device, enabled=False):
-            totals, gradients = _stream(rows, weight, bias, labels, divisor, settings, product_dtype, needs)
-        ctx.save_for_backward(*gradients)
-        ctx.mark_non_differentiable(totals[1], totals[2])
-        return totals
-
-    @staticmethod
-    def backward(ctx: Any, upstream: Tensor, *_: Tensor) -> tuple[Tensor | None, ...]:
-        scaled = [None if grad is None else grad * upstream.to(grad.dtype) for grad in ctx.saved_tensors]
-        return (*scaled, None, None, None)
-
-
-def _stream(
-    rows: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    labels: Tensor,
-    divisor: Any,
-    settings: _Settings,
-    product_dtype: torch.dtype,
-    needs: tuple[bool, ...],
-) -> tuple[tuple[Tensor, Tensor, Tensor], list[Tensor | None]]:
-    """Go through the rows block by block: totals, and gradients of rows, weight and bias."""
-    count, num_rows = rows.shape[0], weight.shape[0]
-    exact = torch.float64 if rows.dtype == torch.float64 else torch.float32
-    matrix = weight.detach().to(product_dtype)
-    d_rows = torch.empty_like(rows) if needs[0] else None
-    d_weight = torch.zeros(weight.shape, dtype=exact, device=weight.device) if needs[1] else None
-    d_bias = torch.zeros(bias.shape, dtype=exact, device=bias.device) if bias is not None and needs[2] else None
-    sums = torch.zeros(2, dtype=torch.float64 if rows.device.type != "mps" else exact, device=rows.device)
-    teacher = settings.teacher_rows_for(product_dtype, exact)
-    allowance = settings.block_bytes or BLOCK_BYTES.get(rows.device.type, 64 << 20)
-    step = max(16, allowance // (num_rows * exact.itemsize))
-    inverse = 1.0 / divisor
-    for start in range(0, count, step):
-        block = slice(start, start + step)
-        x = rows[block].detach().to(product_dtype)
-        logits, slope = block_logits(x, matrix, bias, settings.scale, settings.softcap, exact, any(needs))
-        d_logits = _block_gradient(logits, labels[block], teacher, block, settings, sums)
-        if not any(needs):
-            continue
-        if slope is not None:
-            d_logits.mul_(slope)
-        d_logits.mul_(inverse if isinstance(inverse, float) else inverse.to(exact))
-        if d_bias is not None:
-            d_bias += d_logits.sum(0).mul_(settings.scale)
-        if settings.scale != 1.0:
-            d_logits.mul_(settings.scale)
-        d_logits = d_logits.to(product_dtype)
-        if d_rows is not None:
-            d_rows[block] = d_logits @ matrix
-        if d_weight is not None:
-            add_product(d_weight, d_logits, x)
-    means = sums * inverse
-    loss = (1 - settings.weight) * means[0] + settings.weight * settings.temperature**2 * means[1]
-    gradients = [d_rows, None if d_weight is None else d_weight.to(weight.dtype), d_bias]
-    if d_bias is not None:
-        gradients[2] = d_bias.to(bias.dtype)
-    return (loss.to(exact), means[0].to(exact), means[1].to(exact)), gradients
-
-
-def _block_gradient(
-    logits: Tensor, labels: Tensor, teacher: TeacherRows | None, block: slice, settings: _Settings, sums: Tensor
-) -> Tensor:
-    """Add the block's losses to ``sums``; the gradient of the mixture with respect to its logits."""
-    log_probs = torch.log_softmax(logits, -1)
-    sums[0] -= log_probs.gather(1, labels[:, None]).sum()
-    if teacher is None:
-        gradient = log_probs.exp_()
-        return gradient.scatter_add_(1, labels[:, None], -torch.ones_like(labels, dtype=gradient.dtype)[:, None])
-    softened = log_probs
-    if settings.temperature != 1.0 or settings.shared < logits.shape[1]:
-        softened = torch.log_softmax(logits[:, : settings.shared] / settings.temperature, -1)
-    values, towards = DIVERGENCES[settings.divergence](softened, teacher.log_probs(block))
-    sums[1] += values.sum()
-    gradient = log_probs.exp_().mul_(1 - settings.weight)
-    minus = gradient.new_full((labels.shape[0], 1), settings.weight - 1)
-    gradient.scatter_add_(1, labels[:, None], minus)
-    gradient[:, : settings.shared].add_(towards, alpha=settings.weight * settings.temperature)
-    return gradient
+def _check_numbers(weight: float, temperature: float, teacher_temperature: float) -> None:
+    if not 0 <= weight <= 1:
+        raise ValueError(f"The share of the divergence is {weight}: expected a number between 0 and 1.")
+    for name, value in (("temperature", temperature), ("teacher's temperature", teacher_temperature)):
+        if not 0 < value < float("inf"):
+            raise ValueError(f"The {name} is {value}: expected a positive number.")
