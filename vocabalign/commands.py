@@ -10,11 +10,12 @@ from typing import Any, cast
 import click
 
 from vocabalign.config import StageConfig, make_config, merge, parse_overrides, read_yaml
-from vocabalign.console import is_main_process, model_table, show, show_plan, start_logging
+from vocabalign.console import as_text, is_main_process, model_table, show, show_plan, start_logging
 from vocabalign.errors import ArtifactError, ConfigError, VerificationError
 from vocabalign.fingerprints import MANIFEST
 from vocabalign.folders import make_folder
 from vocabalign.manifests import read_manifest
+from vocabalign.progress import logger
 from vocabalign.shipped import find_shipped, shipped_files
 from vocabalign.stages import STAGES, EvaluateConfig
 
@@ -92,14 +93,22 @@ def run_verify(folder: str, full: bool | None, as_json: bool) -> None:
     show({**result, "ok": True}, as_json, "\n".join(lines))
 
 
-def run_inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool) -> None:
-    """Describe one tokenizer, or two and what they share."""
+def run_inspect(a: str, b: str | None, corpus: tuple[str, ...], html: str | None, options: dict[str, Any]) -> None:
+    """Describe one tokenizer, or two and what they share; on a page too where one is wanted."""
     start_logging()
-    from vocabalign.text.inspection import format_inspection, inspect_vocabularies
+    from vocabalign.report.inspect_page import render_inspection
+    from vocabalign.report.inspect_terminal import format_inspection
+    from vocabalign.report.page_files import refuse_page, write_page
+    from vocabalign.text.inspection import inspect_vocabularies
     from vocabalign.text.tokenizers import load_vocabulary
 
+    if html:
+        refuse_page(Path(html), bool(options["overwrite"]))
     result = inspect_vocabularies(load_vocabulary(a), load_vocabulary(b) if b else None, list(corpus))
-    show(result, as_json, format_inspection(result))
+    if html:
+        write_page(Path(html), render_inspection(result))
+        logger.info("%s written", html)
+    show(result, options["as_json"], "" if options["as_json"] else as_text(*format_inspection(result)))
 
 
 def run_pipeline_file(path: str, options: dict[str, Any]) -> None:

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,6 +14,9 @@ from vocabalign.config import StageConfig
 from vocabalign.errors import VocabAlignError
 from vocabalign.folders import is_disk_full
 from vocabalign.progress import logger
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 
 def show(value: dict[str, Any], as_json: bool, text: str) -> None:
@@ -34,16 +37,21 @@ def show_plan(stages: list[tuple[str, StageConfig]], as_json: bool) -> None:
 
 
 def model_table(metrics: dict[str, Any]) -> str:
-    """The table of models as text, as wide as the terminal (120 columns elsewhere)."""
+    """The table of models as text."""
+    from vocabalign.evaluation.table import format_table
+
+    return as_text(format_table(metrics))
+
+
+def as_text(*tables: Table) -> str:
+    """Rich tables as text, as wide as the terminal (120 columns elsewhere)."""
     import io
 
     from rich.console import Console
 
-    from vocabalign.evaluation.table import format_table
-
     terminal = sys.stdout.isatty()
     console = Console(file=io.StringIO(), width=None if terminal else 120, force_terminal=terminal)
-    console.print(format_table(metrics))
+    console.print(*tables, sep="\n")
     return console.file.getvalue().rstrip()  # type: ignore[attr-defined]
 
 

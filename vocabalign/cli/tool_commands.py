@@ -25,12 +25,13 @@ def verify(folder: str, full: bool | None, as_json: bool, **_: Any) -> None:
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="[B]", required=False)
 @corpus_option
+@click.option("--html", type=click.Path(), metavar="FILE", help="Also write a page with pictures, which works offline.")
 @everywhere
-def inspect(a: str, b: str | None, corpus: tuple[str, ...], as_json: bool, **_: Any) -> None:
+def inspect(a: str, b: str | None, corpus: tuple[str, ...], html: str | None, **options: Any) -> None:
     """What a tokenizer is, and what two of them share."""
     from vocabalign.commands import run_inspect
 
-    run_inspect(a, b, corpus, as_json)
+    run_inspect(a, b, corpus, html, options)
 
 
 @click.command(name="run")

@@ -28,6 +28,23 @@ class Figure:
 
 
 @dataclass(frozen=True)
+class Bars:
+    """Bars that lie, one for each series in each row, drawn without any library; all text is plain.
+
+    Attributes:
+        caption: what they show.
+        label: heading of the rows' names.
+        series: names of the bars of a row.
+        rows: name, and for each series (length in [0, 1] of the full width, what to write beside it).
+    """
+
+    caption: str
+    label: str
+    series: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[tuple[float, str]]]]
+
+
+@dataclass(frozen=True)
 class Paragraph:
     """A sentence or two."""
 
@@ -50,7 +67,7 @@ class Samples:
     texts: Sequence[tuple[str, str]]
 
 
-Block = Table | Figure | Paragraph | Code | Samples | LexiconTable
+Block = Table | Figure | Bars | Paragraph | Code | Samples | LexiconTable
 
 
 @dataclass

@@ -6,7 +6,7 @@ import importlib.resources
 import json
 from collections.abc import Sequence
 
-from vocabalign.report.blocks import Block, Code, Figure, Paragraph, Samples, Section, Table
+from vocabalign.report.blocks import Bars, Block, Code, Figure, Paragraph, Samples, Section, Table
 from vocabalign.report.collect import LexiconTable
 from vocabalign.report.escape import bidi_isolated, escape_html, json_for_script, shorten, visible, visible_lines
 
@@ -17,7 +17,7 @@ CELL_CHARACTERS = 160
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
-def render_html(title: str, sections: Sequence[Section]) -> str:
+def render_html(title: str, sections: Sequence[Section], kind: str = "report") -> str:
     """The whole page; all text that is not ours is escaped here."""
     links = "".join(f'<li><a href="#{escape_html(s.identity)}">{escape_html(s.title)}</a></li>' for s in sections)
     body = "\n".join(_section(section) for section in sections)
@@ -36,7 +36,7 @@ def render_html(title: str, sections: Sequence[Section]) -> str:
 <body>
 <a class="skip" href="#content">Skip to the content</a>
 <header>
-<p class="kind">vocabalign report</p>
+<p class="kind">vocabalign {escape_html(kind)}</p>
 <h1>{heading}</h1>
 <nav aria-label="Sections"><ul>{links}</ul></nav>
 </header>
@@ -70,6 +70,8 @@ def _block(block: Block, identity: str) -> str:
             f'<figure><div class="drawing" tabindex="0" role="group" aria-label="Figure">{block.svg}</div>'
             f"<figcaption>{escape_html(visible(block.caption))}</figcaption></figure>"
         )
+    if isinstance(block, Bars):
+        return _bars(block)
     if isinstance(block, Paragraph):
         return f"<p>{escape_html(visible(block.text))}</p>"
     if isinstance(block, Code):
@@ -104,6 +106,28 @@ def _cells(row: Sequence[str], table: Table) -> str:
 
 def _class(column: int, table: Table) -> str:
     return ' class="number"' if column in table.numeric else ""
+
+
+def _bars(bars: Bars) -> str:
+    """A table whose cells hold the bars and the numbers; read aloud it is the numbers, each with its series."""
+    legend = "".join(
+        f'<li><span class="swatch series-{i}" aria-hidden="true"></span>{bidi_isolated(name)}</li>'
+        for i, name in enumerate(bars.series)
+    )
+    rows = []
+    for name, values in bars.rows:
+        cells = "".join(
+            f'<div class="bar"><span class="length series-{i}" style="--length:{length:.4f}" aria-hidden="true"></span>'
+            f'<span><span class="read">{escape_html(visible(series))}: </span>{escape_html(visible(text))}</span></div>'
+            for i, (series, (length, text)) in enumerate(zip(bars.series, values, strict=True))
+        )
+        rows.append(f'<tr><th scope="row">{bidi_isolated(shorten(name, CELL_CHARACTERS))}</th><td>{cells}</td></tr>')
+    heads = f'<th scope="col">{escape_html(bars.label)}</th><th scope="col"><span class="read">Values</span></th>'
+    caption = f"<caption>{escape_html(visible(bars.caption))}</caption>"
+    return (
+        f'<div class="bars"><ul class="legend" aria-label="Legend">{legend}</ul><table>{caption}'
+        f"<thead><tr>{heads}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table></div>"
+    )
 
 
 def _samples(samples: Samples) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vocabalign.report.blocks import Block, Code, Figure, Paragraph, Samples, Section, Table
+from vocabalign.report.blocks import Bars, Block, Code, Figure, Paragraph, Samples, Section, Table
 from vocabalign.report.collect import LexiconTable
 from vocabalign.report.escape import escape_markdown, shorten, visible_lines
 
@@ -26,6 +26,8 @@ def _block(block: Block) -> str:
         return _table(block)
     if isinstance(block, Figure):
         return ""
+    if isinstance(block, Bars):
+        return _bars(block)
     if isinstance(block, Paragraph):
         return escape_markdown(block.text)
     if isinstance(block, Code):
@@ -43,6 +45,11 @@ def _table(table: Table) -> str:
     cells = [[escape_markdown(shorten(cell, CELL_CHARACTERS)) for cell in line] for line in lines]
     cells.insert(1, rule)
     return escape_markdown(table.caption) + "\n\n" + "\n".join(f"| {' | '.join(line)} |" for line in cells)
+
+
+def _bars(bars: Bars) -> str:
+    rows = [(name, *(text for _, text in values)) for name, values in bars.rows]
+    return _table(Table(bars.caption, (bars.label, *bars.series), rows, frozenset(range(1, len(bars.series) + 1))))
 
 
 def _lexicon(lexicon: LexiconTable) -> str:
