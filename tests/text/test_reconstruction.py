@@ -60,7 +60,8 @@ def test_bytes_that_the_alphabet_lacks_are_named():
 LOSSY = {"bert-uncased", "german-unigram-30k", "tinystories-bpe_16384", "tlm-833K-hf"}
 
 
-SMALL = ["tokenizers/llama2", "tokenizers/bert-uncased", "tokenizers/german-unigram-30k", "tokenizers/raw"]
+SMALL = ["tokenizers/llama2", "tokenizers/bert-uncased", "tokenizers/german-unigram-30k"]
+SMALL += ["tokenizers/raw/tokenizer_4096.model", "tokenizers/raw/r50k_base.tiktoken"]
 SMALL += ["tokenizers/tinystories-bpe_16384", "models/tlm-833K-hf", "models/stories260K-hf"]
 LARGE = ["gpt2", "llama3", "mistral-v0.1", "o200k_base", "phi-3", "pythia-neox", "qwen1.5"]
 

@@ -117,10 +117,11 @@ def test_sentencepiece_model_alone(tmp_path, texts):
 
     import sentencepiece
 
-    for kind in ("unigram", "bpe"):
+    for kind in ("unigram", "bpe", "char"):
         model = io.BytesIO()
         sentencepiece.SentencePieceTrainer.train(
-            sentence_iterator=iter(texts * 20), model_writer=model, vocab_size=400, model_type=kind, byte_fallback=True,
+            sentence_iterator=iter(texts * 20), model_writer=model, vocab_size=400, model_type=kind,
+            byte_fallback=kind != "char",
             normalization_rule_name="identity", remove_extra_whitespaces=False, minloglevel=2, num_threads=1,
             hard_vocab_limit=False,
         )  # fmt: skip
@@ -131,7 +132,7 @@ def test_sentencepiece_model_alone(tmp_path, texts):
         processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
         assert vocabulary.encode_batch(texts) == processor.encode(texts)
         assert vocabulary.roles == {"bos": 1, "eos": 2, "unk": 0} and vocabulary.special_ids == {0, 1, 2}
-        assert len(vocabulary.byte_ids) == 256 and vocabulary.dummy_prefix
+        assert len(vocabulary.byte_ids) == 256 * (kind != "char") and vocabulary.dummy_prefix
         save_tokenizer(folder, tmp_path / f"{kind}-out")
         assert load_vocabulary(tmp_path / f"{kind}-out").fingerprint == vocabulary.fingerprint
 
@@ -165,6 +166,34 @@ def test_cannot_be_loaded(tmp_path, byte_level_folder, case):
     with pytest.raises(TokenizerError, match=message) as caught:
         load_vocabulary(folder)
     assert "\n" not in str(caught.value)
+
+
+def test_normalizing_sentencepiece_models(tmp_path, texts):
+    """Their table of characters and their trimming of spaces are those of SentencePiece, Windows line ends too."""
+    import io
+
+    import sentencepiece
+
+    for kind, rule in (("bpe", "nmt_nfkc"), ("unigram", "nfkc")):
+        model = io.BytesIO()
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=iter(texts * 20), model_writer=model, vocab_size=300, model_type=kind, minloglevel=2,
+            normalization_rule_name=rule, num_threads=1, hard_vocab_limit=False, user_defined_symbols=["<sep>"],
+        )  # fmt: skip
+        path = tmp_path / f"{kind}.model"
+        path.write_bytes(model.getvalue())
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
+        hard = ["a\r\nb\r\n", "  two  spaces \n\n", "<sep>", "\uff46\u3000\u2460", *texts]
+        assert load_vocabulary(path).encode_batch(hard) == processor.encode(hard)
+
+
+def test_one_of_several_files_must_be_named(tmp_path):
+    (tmp_path / "a.model").write_bytes(b"x")
+    (tmp_path / "b.tiktoken").write_bytes(b"x")
+    with pytest.raises(TokenizerError, match=r"several tokenizers \(a.model, b.tiktoken\): name"):
+        load_vocabulary(tmp_path)
+    with pytest.raises(TokenizerError, match="a.model cannot be read as a SentencePiece model"):
+        load_vocabulary(tmp_path / "a.model")
 
 
 def test_code_beside_a_tokenizer_json_is_not_needed(byte_level_folder, tmp_path):

@@ -72,21 +72,23 @@ def cover_counts(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -
         unaligned += sum(len(text.encode()) for text in failed)
         if not passes:
             continue
-        source_ids, target_ids, source_ends, target_ends = (
-            np.fromiter(chain.from_iterable(column), np.int64) if number < 2 else _end_to_end(column)
-            for number, column in enumerate(zip(*passes, strict=True))
+        source_ids, target_ids = (
+            np.fromiter(chain.from_iterable(column), np.int64)
+            for column in ([row[0] for row in passes], [row[1] for row in passes])
         )
+        source_ends, target_ends = _end_to_end([row[2] for row in passes]), _end_to_end([row[3] for row in passes])
         s, t, sizes = covering_pieces(source_ends, target_ends)
         aligned += int(sizes.sum())
         s_ids, t_ids = source_ids[s], target_ids[t]
         is_first = np.concatenate([[True], t[1:] != t[:-1]]) if len(t) else np.zeros(0, bool)
         is_last = np.concatenate([is_first[1:], [True]]) if len(t) else is_first
         ones = np.ones_like(sizes)
-        for number, (mask, values) in enumerate(((slice(None), sizes), (is_first, ones), (is_last, ones))):
+        everywhere = np.ones(len(t), dtype=bool)
+        for number, (mask, values) in enumerate(((everywhere, sizes), (is_first, ones), (is_last, ones))):
             sums[number] += sparse.coo_matrix((values[mask], (t_ids[mask], s_ids[mask])), shape=shape).tocsr()
         counts[0] += np.bincount(target_ids, minlength=shape[0])
         counts[1] += np.bincount(source_ids, minlength=shape[1])
-    return CoverCounts(*sums, *counts, num_bytes=aligned, num_bytes_unaligned=unaligned)
+    return CoverCounts(sums[0], sums[1], sums[2], counts[0], counts[1], aligned, unaligned)
 
 
 _Pass = tuple[list[int], list[int], np.ndarray, np.ndarray]

@@ -6,15 +6,21 @@ those of another tokenizer, without a word. So whatever is loaded is compared wi
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from vocabalign.errors import ModelError, TokenizerError
-from vocabalign.models import resolve
+from vocabalign.errors import TokenizerError
 from vocabalign.text.probes import first_difference, probe_texts
+from vocabalign.text.tokenizer_sources import (
+    load_auto,
+    load_without_json,
+    locate,
+    needs_remote_code,
+    one_line,
+    read_tokenizer_config,
+)
 from vocabalign.text.vocabulary import EncodeBatch
 
 if TYPE_CHECKING:
@@ -23,58 +29,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("vocabalign")
 
-# What transformers can build a tokenizer from without a tokenizer.json.
-_OTHER_FILES = ("vocab.txt", "vocab.json")
 
+def load_tokenizer(reference: str | Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a folder, with the ids that its ``tokenizer.json`` gives.
 
-def load_tokenizer(folder: str | Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a folder, with the ids that its ``tokenizer.json`` (or SentencePiece model) gives.
+    ``AutoTokenizer`` is taken where it agrees with the file on all probe texts, else ``PreTrainedTokenizerFast``,
+    which reads the file as it is. Without a tokenizer.json a SentencePiece model, a tiktoken file or a tokenizer of
+    bytes or characters is converted.
 
-    ``AutoTokenizer`` is taken where it agrees with the file on all probe texts, else
-    ``PreTrainedTokenizerFast``, which reads the file as it is.
+    Args:
+        reference: a folder, a tokenizer.json, a SentencePiece ``*.model`` or a ``*.tiktoken`` file.
 
     Raises:
         TokenizerError: nothing that could be loaded is there, or it needs code of its own.
     """
-    folder = tokenizer_folder(folder)
+    folder, file = locate(reference)
     config = read_tokenizer_config(folder)
-    if (folder / "tokenizer.json").is_file():
-        raw = read_raw_tokenizer(folder / "tokenizer.json")
-        return _load_verified(folder, raw, config)
-    if _needs_remote_code(config):
+    if file is None and (folder / "tokenizer.json").is_file():
+        return _load_verified(folder, read_raw_tokenizer(folder / "tokenizer.json"), config)
+    if file is None and needs_remote_code(config):
         raise TokenizerError(
             f"{folder} needs code of its own for its tokenizer (auto_map), which is never executed: "
             "give a folder with a tokenizer.json."
         )
-    models = sorted(folder.glob("*.model"))
-    if models:
-        from vocabalign.text.sentencepiece_models import convert_sentencepiece
-
-        return _wrap(*convert_sentencepiece(models[0]), config)
-    if not any((folder / name).is_file() for name in _OTHER_FILES):
-        raise TokenizerError(f"{folder} holds no tokenizer: expected a tokenizer.json or a SentencePiece *.model.")
-    tokenizer = load_auto(folder)
-    if isinstance(tokenizer, Exception):
-        raise TokenizerError(f"The tokenizer in {folder} cannot be loaded: {one_line(tokenizer)}")
-    backend_of(tokenizer)
-    return tokenizer
-
-
-def tokenizer_folder(reference: str | Path) -> Path:
-    """The folder that a reference names.
-
-    Raises:
-        TokenizerError: there is none.
-    """
-    try:
-        folder = resolve(reference)
-    except ModelError as error:
-        raise TokenizerError(str(error)) from None
-    if folder.name == "tokenizer.json" or folder.suffix == ".model":
-        return folder.parent
-    if not folder.is_dir():
-        raise TokenizerError(f"{folder} is not a folder: expected a tokenizer or model folder.")
-    return folder
+    return load_without_json(folder, file, config)
 
 
 def read_raw_tokenizer(path: Path) -> Tokenizer:
@@ -94,35 +72,11 @@ def read_raw_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def read_tokenizer_config(folder: Path) -> dict[str, Any]:
-    """``tokenizer_config.json`` of a folder; empty where there is none.
-
-    Raises:
-        TokenizerError: the file is not JSON.
-    """
-    path = folder / "tokenizer_config.json"
-    if not path.is_file():
-        return {}
-    try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise TokenizerError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(config, dict):
-        raise TokenizerError(f"{path} holds a {type(config).__name__}; expected a JSON object.")
-    return config
-
-
-def _needs_remote_code(config: Mapping[str, Any]) -> bool:
-    classes = (config.get("auto_map") or {}).get("AutoTokenizer") or []
-    classes = [classes] if isinstance(classes, str) else classes
-    return any(name and not name.startswith("transformers--") for name in classes)
-
-
 def _load_verified(folder: Path, raw: Tokenizer, config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
     specials = [token.content for token in raw.get_added_tokens_decoder().values()]
     texts = probe_texts(specials)
     # A folder with its own code would make AutoTokenizer ask; the file alone says all there is to know.
-    tokenizer = None if _needs_remote_code(config) else load_auto(folder)
+    tokenizer = None if needs_remote_code(config) else load_auto(folder)
     if tokenizer is not None and not isinstance(tokenizer, Exception):
         difference = describe_difference(tokenizer, raw, texts)
         if difference is None:
@@ -141,16 +95,6 @@ def _load_verified(folder: Path, raw: Tokenizer, config: Mapping[str, Any]) -> P
             f"transformers does not load the tokenizer in {folder} as its tokenizer.json: {difference}."
         )
     return tokenizer
-
-
-def load_auto(folder: Path) -> PreTrainedTokenizerBase | Exception:
-    """What ``AutoTokenizer`` makes of a folder, as users will call it; its error where it fails."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # it fails in many ways, with many types
-        return error
 
 
 def describe_difference(
@@ -199,25 +143,3 @@ def make_encode_batch(backend: Tokenizer) -> EncodeBatch:
         return [encoding.ids for encoding in encode_many(list(texts), add_special_tokens=False)]
 
     return encode_batch
-
-
-def _wrap(backend: Tokenizer, roles: Mapping[str, str], config: Mapping[str, Any]) -> PreTrainedTokenizerBase:
-    """A converted tokenizer with the roles that the folder's configuration, or else the model itself, names."""
-    from transformers import PreTrainedTokenizerFast
-
-    from vocabalign.text.sentencepiece_models import add_template
-
-    vocabulary = backend.get_vocab()
-    chosen = {}
-    for role in ("bos", "eos", "unk", "pad", "mask"):
-        value = config.get(f"{role}_token", roles.get(role))
-        value = value.get("content") if isinstance(value, Mapping) else value
-        if value in vocabulary:
-            chosen[f"{role}_token"] = value
-    add_template(backend, chosen.get("bos_token"), chosen.get("eos_token"), config)
-    return PreTrainedTokenizerFast(tokenizer_object=backend, **chosen)
-
-
-def one_line(error: Exception) -> str:
-    """An error of another library in one line."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

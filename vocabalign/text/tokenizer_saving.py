@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, Any
 from vocabalign.errors import TokenizerError
 from vocabalign.manifests import write_json
 from vocabalign.text.probes import probe_texts
-from vocabalign.text.tokenizer_loading import (
-    backend_of,
-    describe_difference,
-    load_auto,
-    load_tokenizer,
-    one_line,
-    read_raw_tokenizer,
-    tokenizer_folder,
-)
+from vocabalign.text.tokenizer_loading import backend_of, describe_difference, load_tokenizer, read_raw_tokenizer
+from vocabalign.text.tokenizer_sources import load_auto, locate, one_line, with_backend
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -64,9 +57,8 @@ def save_tokenizer(what: PreTrainedTokenizerBase | str | Path, out: str | Path) 
     """
     out = Path(out)
     out.mkdir(parents=True, exist_ok=True)
-    source = tokenizer_folder(what) if isinstance(what, (str, Path)) else None
-    tokenizer = load_tokenizer(source) if source is not None else what
-    content = _tokenizer_json(tokenizer, source)
+    tokenizer, path = _load(what)
+    content = _tokenizer_json(tokenizer, path)
     config = _make_config(tokenizer)
     templates = _templates(tokenizer)
     for name in STALE_FILES:
@@ -86,9 +78,16 @@ def save_tokenizer(what: PreTrainedTokenizerBase | str | Path, out: str | Path) 
     raise TokenizerError(f"The tokenizer written to {out} does not load as it is: {problems[0]}{_cause(out)}.")
 
 
-def _tokenizer_json(tokenizer: PreTrainedTokenizerBase, source: Path | None) -> bytes:
+def _load(what: PreTrainedTokenizerBase | str | Path) -> tuple[PreTrainedTokenizerBase, Path | None]:
+    """The tokenizer, and the tokenizer.json that it came from, if it did."""
+    if not isinstance(what, (str, Path)):
+        return with_backend(what), None
+    folder, file = locate(what)
+    return load_tokenizer(what), None if file is not None else folder / "tokenizer.json"
+
+
+def _tokenizer_json(tokenizer: PreTrainedTokenizerBase, path: Path | None) -> bytes:
     backend = backend_of(tokenizer)
-    path = source / "tokenizer.json" if source is not None else None
     # Loading may have added special tokens that only tokenizer_config.json names, or a BOS before every text.
     if path is not None and path.is_file():
         raw = read_raw_tokenizer(path)

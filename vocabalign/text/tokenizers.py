@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from vocabalign.errors import TokenizerError
 from vocabalign.text.probes import probe_texts
 from vocabalign.text.token_bytes import read_token_bytes
-from vocabalign.text.tokenizer_loading import backend_of, load_tokenizer, make_encode_batch, tokenizer_folder
+from vocabalign.text.tokenizer_loading import backend_of, load_tokenizer, make_encode_batch
 from vocabalign.text.tokenizer_saving import save_tokenizer
+from vocabalign.text.tokenizer_sources import locate, with_backend
 from vocabalign.text.vocabulary import EncodeBatch, Vocabulary
 
 if TYPE_CHECKING:
@@ -31,19 +32,21 @@ def load_vocabulary(what: str | Path | PreTrainedTokenizerBase | CustomVocabular
     """The vocabulary of a tokenizer.
 
     Args:
-        what: a tokenizer or model folder, ``demo:source``, a loaded transformers tokenizer, or for a custom
-            vocabulary the pair (bytes of each id with None for special ones, function from text to ids).
+        what: a tokenizer or model folder, a SentencePiece ``*.model`` or ``*.tiktoken`` file, ``demo:source``, a
+            loaded transformers tokenizer, or for a custom vocabulary the pair (bytes of each id with None for special
+            ones, function from text to ids).
 
     Raises:
         TokenizerError: the tokenizer cannot be loaded, or the bytes of its tokens cannot be established.
     """
     if isinstance(what, (str, Path)):
         tokenizer = load_tokenizer(what)
-        return _from_tokenizer(tokenizer, str(what) if str(what).startswith("demo:") else tokenizer_folder(what).name)
+        folder, file = locate(what)
+        return _from_tokenizer(tokenizer, str(what) if str(what).startswith("demo:") else (file or folder).name)
     if isinstance(what, tuple):
         return _from_custom(*what)
     name = Path(str(getattr(what, "name_or_path", ""))).name or type(what).__name__
-    return _from_tokenizer(what, name)
+    return _from_tokenizer(with_backend(what), name)
 
 
 def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
@@ -53,10 +56,10 @@ def tokenizer_state(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
 
 def _from_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> Vocabulary:
     state = tokenizer_state(tokenizer)
-    roles = {role: getattr(tokenizer, f"{role}_token_id", None) for role in ROLES}
-    roles = {role: token_id for role, token_id in roles.items() if token_id is not None}
+    named = {role: getattr(tokenizer, f"{role}_token_id", None) for role in ROLES}
+    roles: dict[str, int] = {role: int(token_id) for role, token_id in named.items() if token_id is not None}
     # Roles that the file does not mark as special are still no text.
-    special = frozenset(tokenizer.convert_ids_to_tokens(token_id) for token_id in roles.values())
+    special = frozenset(map(str, tokenizer.convert_ids_to_tokens(list(roles.values()))))
     table = read_token_bytes(state, name, special)
     return _make(
         name,
