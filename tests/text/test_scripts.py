@@ -25,9 +25,9 @@ from vocabalign.text.scripts import (
     ("text", "script"),
     [
         (" the", "Latin"), ("д", "Cyrillic"), ("中文", "Han"), ("한국", "Hangul"), ("ｱ", "Katakana"), ("Ａ", "Latin"),
-        ("กำ", "Thai"), ("ᠪᠢ", "Mongolian"), ("ᦀ", "New Tai Lue"), ("中の", SEVERAL), ("12", DIGITS), ("२", "Devanagari"),
-        ("²", DIGITS), (" \n", WHITE_SPACE), ("\u3000", WHITE_SPACE), ("!?", SYMBOLS), ("\N{SNOWMAN}", SYMBOLS),
-        ("é1!", "Latin"), ("e\u0301", "Latin"), ("\u0301", SYMBOLS), ("", NO_TEXT),
+        ("กำ", "Thai"), ("ᠪᠢ", "Mongolian"), ("ᦀ", "New Tai Lue"), ("中の", SEVERAL), ("12", DIGITS),
+        ("२", "Devanagari"), ("²", DIGITS), (" \n", WHITE_SPACE), ("\u3000", WHITE_SPACE), ("!?", SYMBOLS),
+        ("\N{SNOWMAN}", SYMBOLS), ("é1!", "Latin"), ("e\u0301", "Latin"), ("\u0301", SYMBOLS), ("", NO_TEXT),
     ],
 )  # fmt: skip
 def test_known(text, script):

@@ -9,6 +9,7 @@ from vocabalign.report.escape import visible
 from vocabalign.report.inspect_tables import Result, compression_table, facts_table, script_table, sharing_table
 
 if TYPE_CHECKING:
+    from rich.console import JustifyMethod
     from rich.table import Table as RichTable
 
 SCRIPTS = 16
@@ -32,7 +33,7 @@ def _rich(table: Table) -> RichTable:
     caption = Text(visible(table.caption))
     result = RichTable(box=SIMPLE_HEAD, caption=caption, caption_justify="left", pad_edge=False)
     for i, name in enumerate(table.header):
-        justify = "right" if i in table.numeric else "left"
+        justify: JustifyMethod = "right" if i in table.numeric else "left"
         result.add_column(Text(visible(name)), justify=justify, no_wrap=i == 0, overflow="fold")
     for row in table.rows:
         # Text, not strings: tokens may hold what rich would read as markup.

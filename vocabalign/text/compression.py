@@ -96,9 +96,11 @@ def measure_compression(
         documents: their ids, where they are known already.
     """
     counts = np.zeros(len(vocabulary), dtype=np.int64)
-    batches = in_batches(texts) if documents is None else [documents]
-    for batch in batches:
-        added = count_ids(vocabulary, vocabulary.encode_batch(batch) if documents is None else batch)
+    batches: Iterable[Sequence[Sequence[int]]] = (
+        [documents] if documents is not None else map(vocabulary.encode_batch, in_batches(texts))
+    )
+    for rows in batches:
+        added = count_ids(vocabulary, rows)
         if len(added) > len(counts):
             counts = np.pad(counts, (0, len(added) - len(counts)))
         counts[: len(added)] += added
