@@ -22,163 +22,29 @@ Which to choose:
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from vocabalign.losses.pairs import Pair
+from vocabalign.losses.kullback_leibler import ForwardKL, ReverseKL
+from vocabalign.losses.pairs import Divergence, Pair, Result, centred
+from vocabalign.losses.skewed import JensenShannon, SkewedKL, SkewedReverseKL
 
-Result = tuple[Tensor, Tensor]
-# Ratios beyond e^40 change nothing in float64, and their logarithm stays finite.
-LARGEST_GAP = 40.0
-# Values beyond this come from an excluded event (see ``logits.NEVER``).
-INFINITE = 1e20
-
-
-class Divergence(Protocol):
-    """``divergence(pair) -> (values (C,), gradient (C, K))``; hashable, so that it can be the key of a mixture."""
-
-    def __call__(self, pair: Pair) -> Result:
-        """Values and gradient; the pair is left as it is."""
-        ...
-
-    def __hash__(self) -> int: ...
-
-
-@dataclass(frozen=True)
-class ForwardKL:
-    """KL(p || q) = sum p (log p - log q).
-
-    Gradient: ``q - p``.
-
-    Reference:
-        Hinton, Vinyals and Dean (2015), section 2.
-    """
-
-    def __call__(self, pair: Pair) -> Result:
-        """Values (C,) and gradient (C, K)."""
-        gradient = pair.q - pair.p
-        # q - p sums to 0, and makes every term positive: no cancellation near the optimum.
-        return _infinite((pair.p * pair.gap).add_(gradient).sum(-1)), gradient
-
-
-@dataclass(frozen=True)
-class ReverseKL:
-    """KL(q || p) = sum q (log q - log p).
-
-    Gradient: ``q (log q - log p - D)``.
-
-    Reference:
-        Gu et al. (2023), MiniLLM, section 2.
-    """
-
-    def __call__(self, pair: Pair) -> Result:
-        """Values (C,) and gradient (C, K)."""
-        gradient = pair.q * pair.gap
-        # p - q sums to 0, as in forward KL.
-        values = (pair.p - pair.q).sub_(gradient).sum(-1)
-        gradient.addcmul_(pair.q, values[:, None]).neg_()
-        return _infinite(values), gradient
-
-
-@dataclass(frozen=True)
-class JensenShannon:
-    """``beta KL(p || m) + (1 - beta) KL(q || m)`` with m = beta p + (1 - beta) q, as in TRL's GKD.
-
-    As there, beta 0 is forward KL and beta 1 reverse KL although the formula tends to 0 at both: a jump. With
-    ``normalised`` it is divided by beta (1 - beta), and those two are its limits. At most
-    ``-beta log beta - (1 - beta) log(1 - beta)``, log 2 at beta 0.5.
-
-    Gradient: ``(1 - beta) q (log q - log m - KL(q || m))``.
-
-    Attributes:
-        beta: weight of the teacher in the mixture, in [0, 1].
-        normalised: divide by beta (1 - beta).
-
-    Reference:
-        Agarwal et al. (2023), On-Policy Distillation (GKD), equation 1.
-    """
-
-    beta: float = 0.5
-    normalised: bool = False
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.beta <= 1:
-            raise ValueError(f"Jensen-Shannon's beta is {self.beta}: expected a number between 0 and 1.")
-
-    def __call__(self, pair: Pair) -> Result:
-        """Values (C,) and gradient (C, K)."""
-        if self.beta in (0.0, 1.0):
-            return (ForwardKL() if self.beta == 0 else ReverseKL())(pair)
-        gap, above = _log_mixture(pair, self.beta)
-        from_teacher = gap.sub_(above).mul_(pair.p).sum(-1)
-        gradient = above.mul_(pair.q)
-        from_student = gradient.sum(-1).neg_()
-        values = from_teacher.mul_(self.beta).add_(from_student, alpha=1 - self.beta)
-        gradient.addcmul_(pair.q, from_student[:, None]).mul_(self.beta - 1)
-        if self.normalised:
-            scale = 1 / (self.beta * (1 - self.beta))
-            values, gradient = values.mul_(scale), gradient.mul_(scale)
-        return values, gradient
-
-
-@dataclass(frozen=True)
-class SkewedKL:
-    """KL(p || m) with m = alpha p + (1 - alpha) q; at most -log alpha.
-
-    Gradient: ``q (h - <q, h>)``, h = (1 - alpha)(1 - p / m).
-
-    Attributes:
-        alpha: in (0, 1); the smaller, the nearer to forward KL.
-
-    Reference:
-        Ko et al. (2024), DistiLLM, section 3.1.
-    """
-
-    alpha: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
-
-    def __call__(self, pair: Pair) -> Result:
-        """Values (C,) and gradient (C, K)."""
-        gap, above = _log_mixture(pair, self.alpha)
-        # The terms m - p sum to 0 but for the rounding of p and q, and make every term positive.
-        values = gap.sub_(above).mul_(pair.p)
-        mixture = torch.lerp(pair.q, pair.p, self.alpha)
-        excess = mixture - pair.p
-        values = values.add_(excess).sum(-1)
-        return values, _centred(excess.div_(_divisor(mixture)).mul_(1 - self.alpha), pair.q)
-
-
-@dataclass(frozen=True)
-class SkewedReverseKL:
-    """KL(q || m) with m = (1 - alpha) p + alpha q; at most -log alpha.
-
-    Gradient: ``q (h - <q, h>)``, h = log q - log m + alpha (1 - q / m).
-
-    Attributes:
-        alpha: in (0, 1); the smaller, the nearer to reverse KL.
-
-    Reference:
-        Ko et al. (2024), DistiLLM, section 3.1.
-    """
-
-    alpha: float = 0.1
-
-    def __post_init__(self) -> None:
-        _check_alpha(self.alpha)
-
-    def __call__(self, pair: Pair) -> Result:
-        """Values (C,) and gradient (C, K)."""
-        _, above = _log_mixture(pair, 1 - self.alpha)
-        mixture = torch.lerp(pair.q, pair.p, 1 - self.alpha)
-        excess = mixture - pair.q
-        values = torch.addcmul(excess, above, pair.q, value=-1).sum(-1)
-        score = excess.div_(_divisor(mixture)).mul_(self.alpha).sub_(above)
-        return values, _centred(score, pair.q)
+__all__ = [
+    "DIVERGENCES",
+    "AdaptiveKL",
+    "Divergence",
+    "ForwardKL",
+    "JensenShannon",
+    "Pair",
+    "ReverseKL",
+    "SkewedKL",
+    "SkewedReverseKL",
+    "TotalVariation",
+    "named",
+]
 
 
 @dataclass(frozen=True)
@@ -227,27 +93,7 @@ class TotalVariation:
         """Values (C,) and gradient (C, K)."""
         difference = pair.q - pair.p
         values = difference.abs().sum(-1).mul_(0.5)
-        return values, _centred(difference.sign_().mul_(0.5), pair.q)
-
-
-def _log_mixture(pair: Pair, share: float) -> Result:
-    """The gap log p - log q, bounded, and log m - log q for m = share p + (1 - share) q, both new (C, K).
-
-    Both are exactly 0 where the gap is. Beyond e^40 either way only the difference of the two counts, and it is
-    right: log p - log m tends to -log share.
-    """
-    gap = pair.gap.clamp(-LARGEST_GAP, LARGEST_GAP)
-    return gap, gap.expm1().mul_(share).log1p_()
-
-
-def _centred(score: Tensor, q: Tensor) -> Tensor:
-    """``q (score - <q, score>)``, in place."""
-    gradient = score.mul_(q)
-    return gradient.addcmul_(q, gradient.sum(-1, keepdim=True), value=-1)
-
-
-def _divisor(mixture: Tensor) -> Tensor:
-    return mixture.clamp_(min=torch.finfo(mixture.dtype).tiny)
+        return values, centred(difference.sign_().mul_(0.5), pair.q)
 
 
 def _nucleus(p: Tensor, mass: float) -> Tensor:
@@ -262,15 +108,6 @@ def _nucleus(p: Tensor, mass: float) -> Tensor:
         size *= 16
 
 
-def _infinite(values: Tensor) -> Tensor:
-    return values.masked_fill_(values > INFINITE, torch.inf)
-
-
-def _check_alpha(alpha: float) -> None:
-    if not 0 < alpha < 1:
-        raise ValueError(f"The skew alpha is {alpha}: expected a number between 0 and 1; use the plain KL for 0.")
-
-
 DIVERGENCES: dict[str, Divergence] = {
     "forward-kl": ForwardKL(),
     "reverse-kl": ReverseKL(),
@@ -283,14 +120,14 @@ DIVERGENCES: dict[str, Divergence] = {
 }
 
 
-def named(divergence: str | Divergence) -> Divergence:
-    """The divergence of this name, or the object itself.
+def named(divergence: str | Divergence, known: Mapping[str, Divergence] = DIVERGENCES) -> Divergence:
+    """The divergence of this name among the known ones, or the object itself.
 
     Raises:
         ValueError: no such name.
     """
     if not isinstance(divergence, str):
         return divergence
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"Unknown divergence '{divergence}': expected one of {', '.join(DIVERGENCES)}.")
-    return DIVERGENCES[divergence]
+    if divergence not in known:
+        raise ValueError(f"Unknown divergence '{divergence}': expected one of {', '.join(known)}.")
+    return known[divergence]

@@ -10,7 +10,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from vocabalign.losses.divergences import Divergence, named
+from vocabalign.losses.decoupled import LABELLED
+from vocabalign.losses.divergences import DIVERGENCES, Divergence, named
 from vocabalign.losses.logits import Head
 from vocabalign.losses.mixture import CrossEntropyRows, MixtureRows
 from vocabalign.losses.positions import IGNORE, Positions, check_finite
@@ -81,8 +82,9 @@ def fused_loss(
         weights: (...) r, constant; 1 by default.
         teacher_hidden: (..., Ht), needed where ``weight`` > 0; no gradient.
         teacher_head: (Vt, Ht); no gradient.
-        divergence: a name in ``divergences.DIVERGENCES``, an object such as ``SkewedKL(0.2)``, or several with their
-            coefficients, numbers or (...) tensors: ``{"forward-kl": 0.5, JensenShannon(0.1): 0.5}``.
+        divergence: a name in ``divergences.DIVERGENCES`` or ``decoupled.LABELLED``, an object such as
+            ``SkewedKL(0.2)``, or several with their coefficients, numbers or (...) tensors:
+            ``{"forward-kl": 0.5, JensenShannon(0.1): 0.5}``.
         weight: w, the share of the divergences, in [0, 1].
         temperature: T, softens both distributions.
         teacher_temperature: T_t, softens the teacher's alone: a correction for one that is too sure.
@@ -104,7 +106,9 @@ def fused_loss(
     positions = Positions(hidden, labels, weights)
     mine = Side(positions.rows(hidden, "hidden states"), head)
     run = partial(stream, weights=positions.weights, num_items=num_items, block_bytes=block_bytes)
-    terms = tuple((named(key), coefficient) for key, coefficient in _mixture(divergence).items())
+    terms = tuple(
+        (named(key, DIVERGENCES | LABELLED), coefficient) for key, coefficient in _mixture(divergence).items()
+    )
     if not weight:
         positions.check_labels(head)
         loss, parts = run(CrossEntropyRows(positions.labels), [mine])

@@ -11,7 +11,7 @@ from torch import Tensor
 from vocabalign.losses.logits import Projection, add_product
 
 if TYPE_CHECKING:
-    from vocabalign.losses.streaming import Side
+    from vocabalign.losses.plan import Side
 
 
 class Gradients:

@@ -84,7 +84,7 @@ class MixtureRows:
             total *= self.weight * self.factor / self.temperature
             if back is not None:
                 standardise_back_(total, *back)
-            self._write(z, q, total, labels)
+            write_mixture(z, q, total, labels, self.weight)
         return torch.stack([mixed, entropy, *values])
 
     def _shape(self, logits: Tensor, temperature: float, keep: bool) -> tuple[Tensor, Tensor] | None:
@@ -117,11 +117,42 @@ class MixtureRows:
         assert total is not None  # a mixture is never empty
         return [summed, *values], total
 
-    def _write(self, z: Tensor, q: Tensor, towards: Tensor, labels: Tensor) -> None:
-        if self.weight == 1:
-            z[:, self.shared :] = 0
-            z[:, : self.shared] = towards
-            return
-        torch.mul(q, 1 - self.weight, out=z)
-        z.scatter_add_(1, labels, z.new_full(labels.shape, self.weight - 1))
-        z[:, : self.shared] += towards
+
+def write_mixture(z: Tensor, q: Tensor, towards: Tensor, labels: Tensor, weight: float) -> None:
+    """``(1 - w)(q - onehot(y)) + towards`` over the logits.
+
+    Args:
+        z: (C, V), overwritten.
+        q: (C, V) probabilities at temperature 1; not used at weight 1.
+        towards: (C, S) gradient of the rest, for the first S columns.
+        labels: (C, 1) y.
+        weight: w.
+    """
+    shared = towards.shape[1]
+    if weight == 1:
+        z[:, shared:] = 0
+        z[:, :shared] = towards
+        return
+    torch.mul(q, 1 - weight, out=z)
+    z.scatter_add_(1, labels, z.new_full(labels.shape, weight - 1))
+    z[:, :shared] += towards
+
+
+def softened(z: Tensor, labels: Tensor, temperature: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What losses without a teacher's logits need of the student's, which are overwritten.
+
+    Args:
+        z: (C, V) logits.
+        labels: (C, 1) y.
+        temperature: T.
+
+    Returns:
+        (C, V) log q at T; (C, V) q at T, free to be overwritten; (C, V) q at 1; (C,) cross-entropy at 1.
+    """
+    if temperature == 1:
+        q = normalise_(z)
+        return z, q.clone(), q, -z.gather(1, labels).squeeze(1)
+    soft = z / temperature
+    own = normalise_(soft)
+    q = normalise_(z)
+    return soft, own, q, -z.gather(1, labels).squeeze(1)

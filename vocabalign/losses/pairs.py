@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from vocabalign.losses.logits import NEVER
+
+Result = tuple[Tensor, Tensor]
 
 
 class Pair:
@@ -65,3 +68,19 @@ def normalise_(logits: Tensor) -> Tensor:
     # log(sum of exp) without a second pass of exponentials: the largest entry is known in both forms.
     logits -= (logits.amax(-1) - probabilities.amax(-1).log())[:, None]
     return probabilities
+
+
+def centred(score: Tensor, q: Tensor) -> Tensor:
+    """``q (score - <q, score>)``, in place."""
+    gradient = score.mul_(q)
+    return gradient.addcmul_(q, gradient.sum(-1, keepdim=True), value=-1)
+
+
+class Divergence(Protocol):
+    """``divergence(pair) -> (values (C,), gradient (C, K))``; hashable, so that it can be the key of a mixture."""
+
+    def __call__(self, pair: Pair) -> Result:
+        """Values and gradient; the pair is left as it is."""
+        ...
+
+    def __hash__(self) -> int: ...
