@@ -164,6 +164,8 @@ def test_interrupted_by_the_keyboard_exits_with_130(tmp_path, byte_level_folder,
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
+        # A shell starts its background jobs deaf to Ctrl-C, and so would be what the tests start in one.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     deadline = time.time() + 60
     while not list(tmp_path.glob(".o.partial*")) and time.time() < deadline:
