@@ -23,6 +23,19 @@ ROOT = Path(__file__).resolve().parents[1]
 # Values that make each file a complete example; everything else keeps its default.
 EXAMPLES: dict[str, dict[str, Any]] = {
     "corpus": {"corpus": ["data/*.jsonl"], "out": "run/text"},
+    "tokenizer-train": {"corpus": ["run/text/train.jsonl"], "size": 32000, "out": "run/tokenizer"},
+    "tokenizer-extend": {
+        "tokenizer": "models/pythia-1b",
+        "corpus": ["run/text/train.jsonl"],
+        "num_tokens": 4000,
+        "out": "run/tokenizer",
+    },
+    "tokenizer-prune": {
+        "tokenizer": "models/qwen2",
+        "corpus": ["run/text/train.jsonl"],
+        "scripts": ["Latin"],
+        "out": "run/tokenizer",
+    },
     "embed": {"tokenizer": "models/qwen2", "corpus": ["run/text/train.jsonl"], "out": "run/embeddings"},
     "align": {
         "source": "models/pythia-1b",
@@ -82,7 +95,8 @@ def stage_file(stage: str) -> str:
     """The whole text of configs/<stage>.yaml."""
     config_class = STAGES[stage].config_class
     argument = " run" if stage == "report" else ""
-    usage = f"vocabalign {stage}{argument} --config configs/{stage}.yaml [-o key=value ...]"
+    command = stage.replace("tokenizer-", "tokenizer ")
+    usage = f"vocabalign {command}{argument} --config configs/{stage}.yaml [-o key=value ...]"
     head = [
         f"# {config_class.__doc__}",
         "#",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,7 +23,9 @@ from vocabalign.stages import STAGES, EvaluateConfig
 FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run", "values")
 
 
-def run_stage_command(stage: str, options: dict[str, Any]) -> None:
+def run_stage_command(
+    stage: str, options: dict[str, Any], describe: Callable[[dict[str, Any]], str] | None = None
+) -> None:
     """One stage: from flags, ``--config`` and ``-o`` to its artefact."""
     start_logging()
     config = stage_config(stage, options)
@@ -34,7 +37,10 @@ def run_stage_command(stage: str, options: dict[str, Any]) -> None:
         return
     manifest = read_manifest(out)
     result = {key: manifest[key] for key in ("stage", "seconds", "peak_memory_bytes", "metrics")}
-    show({"out": str(out), **result}, options["as_json"], f"{out} written in {manifest['seconds']:.0f} s")
+    text = f"{out} written in {manifest['seconds']:.0f} s"
+    if describe is not None:
+        text = f"{describe(manifest['metrics'])}\n\n{text}"
+    show({"out": str(out), **result}, options["as_json"], text)
 
 
 def stage_config(stage: str, options: dict[str, Any]) -> StageConfig:

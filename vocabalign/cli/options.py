@@ -71,8 +71,14 @@ def out_option(command: Command) -> Command:
     return click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the artefact to write.")(command)
 
 
-def run_stage(stage: str, options: dict[str, Any]) -> None:
-    """Hand a stage command to ``commands`` (imported late: ``--help`` stays quick)."""
+def run_stage(stage: str, options: dict[str, Any], describe: Callable[[dict[str, Any]], str] | None = None) -> None:
+    """Hand a stage command to ``commands`` (imported late: ``--help`` stays quick).
+
+    Args:
+        stage: its name.
+        options: the command's.
+        describe: the manifest's metrics as text to show where the artefact is; only its place by default.
+    """
     from vocabalign.commands import run_stage_command
 
-    run_stage_command(stage, options)
+    run_stage_command(stage, options, describe)

@@ -15,6 +15,7 @@ from vocabalign.stages.model_configs import DistillConfig, FinetuneConfig, Train
 from vocabalign.stages.references import Corpus, Reference
 from vocabalign.stages.result_configs import EvaluateConfig, ReportConfig
 from vocabalign.stages.text_configs import AlignConfig, CorpusConfig, EmbedConfig, EmbeddingOptions
+from vocabalign.stages.tokenizer_configs import TokenizerExtendConfig, TokenizerPruneConfig, TokenizerTrainConfig
 
 __all__ = [
     "STAGES",
@@ -29,6 +30,9 @@ __all__ = [
     "Reference",
     "ReportConfig",
     "Stage",
+    "TokenizerExtendConfig",
+    "TokenizerPruneConfig",
+    "TokenizerTrainConfig",
     "TrainingOptions",
     "TransplantConfig",
 ]
@@ -57,6 +61,24 @@ class Stage:
 
 STAGES: dict[str, Stage] = {
     "corpus": Stage(CorpusConfig, "vocabalign.text.corpus_stage:run", ("corpus",), ("text",)),
+    "tokenizer-train": Stage(
+        TokenizerTrainConfig,
+        "vocabalign.tokenizer_tools.train_stage:run",
+        ("corpus", "like", "heldout"),
+        ("text", "tokenizer_tools"),
+    ),
+    "tokenizer-extend": Stage(
+        TokenizerExtendConfig,
+        "vocabalign.tokenizer_tools.extend_stage:run",
+        ("tokenizer", "corpus", "words", "heldout"),
+        ("text", "tokenizer_tools"),
+    ),
+    "tokenizer-prune": Stage(
+        TokenizerPruneConfig,
+        "vocabalign.tokenizer_tools.prune_stage:run",
+        ("tokenizer", "corpus", "heldout"),
+        ("text", "tokenizer_tools"),
+    ),
     "embed": Stage(EmbedConfig, "vocabalign.alignment.embed_stage:run", ("tokenizer", "corpus"), ("text", "alignment")),
     "align": Stage(
         AlignConfig,
