@@ -10,7 +10,8 @@ import numpy as np
 from scipy import sparse
 
 from vocabalign.text.batches import in_batches
-from vocabalign.text.spans import distinct, verified_ends
+from vocabalign.text.spans import verified_ends
+from vocabalign.text.sparse_sums import SparseSum
 from vocabalign.text.vocabulary import Vocabulary
 
 
@@ -40,72 +41,133 @@ class CoverCounts:
 def covering_pieces(source_ends: np.ndarray, target_ends: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The pieces into which the cuts of both sides divide a text; both must end at the same byte.
 
+    Time and memory follow the bytes of the text: ends are marked on a ruler instead of being searched for.
+
     Returns:
         Index of the source token, index of the target token, and bytes of each piece, in order of the text.
     """
-    merged = np.concatenate([source_ends, target_ends])
-    merged.sort(kind="stable")  # merges the two sorted halves
-    ends = distinct(merged)
-    ends = ends[ends > 0]
+    size = int(source_ends[-1]) + 1 if len(source_ends) else 0
+    is_end = np.zeros(size, dtype=bool)
+    is_end[source_ends] = True
+    is_end[target_ends] = True
+    ends = np.flatnonzero(is_end[1:]) + 1
     sizes = np.diff(ends, prepend=0)
-    # "left" takes the token with bytes where others without any end at the same place.
-    return np.searchsorted(source_ends, ends), np.searchsorted(target_ends, ends), sizes
+    return _token_at(source_ends, ends, size), _token_at(target_ends, ends, size), sizes
 
 
-def cover_counts(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -> CoverCounts:
-    """Count on running text which source tokens cover each target token.
+def _token_at(token_ends: np.ndarray, ends: np.ndarray, size: int) -> np.ndarray:
+    """The first token whose end is at or behind each end: the one with bytes where others without any follow."""
+    is_token_end = np.zeros(size, dtype=bool)
+    is_token_end[token_ends] = True
+    is_token_end[:1] = False
+    here = is_token_end[ends]
+    firsts = np.flatnonzero(np.diff(token_ends, prepend=0) > 0)
+    return firsts[np.cumsum(here) - here] if len(ends) else ends
 
-    A text that a side does not give back byte for byte is tried again line by line; lines that still fail
-    are left out and their bytes counted.
-    """
-    shape = (len(target), len(source))
-    sums = [sparse.csr_matrix(shape, dtype=np.int64) for _ in range(3)]
-    counts = [np.zeros(size, dtype=np.int64) for size in shape]
-    aligned, unaligned = 0, 0
-    for batch in in_batches(texts):
-        passes, failed = _align_batch(source, target, batch)
+
+class CoverCounter:
+    """Counts batch by batch which source tokens (S) cover which target tokens (T)."""
+
+    def __init__(self, source: Vocabulary, target: Vocabulary) -> None:
+        self.source, self.target = source, target
+        self.shape = (len(target), len(source))
+        self._sums = [SparseSum(self.shape) for _ in range(3)]
+        self._counts = [np.zeros(size, dtype=np.int64) for size in self.shape]
+        self._aligned = self._unaligned = 0
+
+    def add(
+        self, texts: Sequence[str], source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]]
+    ) -> None:
+        """Count texts that both sides have cut.
+
+        A text that a side does not give back byte for byte is tried again line by line; lines that still fail
+        are left out and their bytes counted.
+        """
+        passes, failed = self._align(texts, source_ids, target_ids)
         # A line alone begins differently from a line in a text, so lines are only the second choice.
         lines = [line for text in failed for line in text.splitlines(keepends=True)]
         if len(lines) > len(failed):
-            more, failed = _align_batch(source, target, lines)
+            cuts = self.source.encode_batch(lines), self.target.encode_batch(lines)
+            more, failed = self._align(lines, *cuts)
             passes += more
-        unaligned += sum(len(text.encode()) for text in failed)
-        if not passes:
-            continue
-        source_ids, target_ids = (
-            np.fromiter(chain.from_iterable(column), np.int64)
-            for column in ([row[0] for row in passes], [row[1] for row in passes])
-        )
-        source_ends, target_ends = _end_to_end([row[2] for row in passes]), _end_to_end([row[3] for row in passes])
-        s, t, sizes = covering_pieces(source_ends, target_ends)
-        aligned += int(sizes.sum())
-        s_ids, t_ids = source_ids[s], target_ids[t]
-        is_first = np.concatenate([[True], t[1:] != t[:-1]]) if len(t) else np.zeros(0, bool)
-        is_last = np.concatenate([is_first[1:], [True]]) if len(t) else is_first
-        ones = np.ones_like(sizes)
-        everywhere = np.ones(len(t), dtype=bool)
-        for number, (mask, values) in enumerate(((everywhere, sizes), (is_first, ones), (is_last, ones))):
-            sums[number] += sparse.coo_matrix((values[mask], (t_ids[mask], s_ids[mask])), shape=shape).tocsr()
-        counts[0] += np.bincount(target_ids, minlength=shape[0])
-        counts[1] += np.bincount(source_ids, minlength=shape[1])
-    return CoverCounts(sums[0], sums[1], sums[2], counts[0], counts[1], aligned, unaligned)
+        self._unaligned += sum(len(text.encode()) for text in failed)
+        if passes:
+            self._count(passes)
+
+    def result(self) -> CoverCounts:
+        """All that was counted so far."""
+        sums, counts = (table.total() for table in self._sums), (counts.copy() for counts in self._counts)
+        return CoverCounts(*sums, *counts, num_bytes=self._aligned, num_bytes_unaligned=self._unaligned)
+
+    def _align(
+        self, texts: Sequence[str], source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]]
+    ) -> tuple[list[_Pass], list[str]]:
+        """(source ids, target ids, source ends, target ends) of texts that both sides give back; the other texts."""
+        passes: list[_Pass] = []
+        failed = []
+        for text, in_source, in_target in zip(texts, source_ids, target_ids, strict=True):
+            raw = text.encode()
+            source_ends = verified_ends(self.source, in_source, raw)
+            target_ends = verified_ends(self.target, in_target, raw)
+            if source_ends is None or target_ends is None:
+                failed.append(text)
+            elif raw:
+                passes.append((in_source, in_target, source_ends, target_ends))
+        return passes, failed
+
+    def _count(self, passes: list[_Pass]) -> None:
+        in_source, in_target, of_source, of_target = zip(*passes, strict=True)
+        source_ids, target_ids = (np.fromiter(chain.from_iterable(ids), np.int64) for ids in (in_source, in_target))
+        s, t, sizes = covering_pieces(_end_to_end(of_source), _end_to_end(of_target))
+        self._aligned += int(sizes.sum())
+        begins = np.ones(len(t) + 1, dtype=bool)
+        begins[1:-1] = t[1:] != t[:-1]
+        for table, sums in zip(
+            tables_of_pairs(self.shape, target_ids[t], source_ids[s], (sizes, begins[:-1], begins[1:])),
+            self._sums,
+            strict=True,
+        ):
+            sums.add(table)
+        for counts, ids in zip(self._counts, (target_ids, source_ids), strict=True):
+            counts += np.bincount(ids, minlength=len(counts))
 
 
-_Pass = tuple[list[int], list[int], np.ndarray, np.ndarray]
+def tables_of_pairs(
+    shape: tuple[int, int], rows: np.ndarray, columns: np.ndarray, values: Sequence[np.ndarray]
+) -> list[sparse.csr_matrix]:
+    """For each of several values the (N, M) int64 table of its sums over pairs (row, column).
+
+    Args:
+        shape: N, M.
+        rows: (P,) of each pair.
+        columns: (P,).
+        values: arrays (P,) of whole numbers.
+    """
+    keys = rows * shape[1] + columns
+    # One sort settles the places of all tables; the order of equal keys does not matter for whole numbers.
+    order = np.argsort(keys)
+    keys = keys[order]
+    starts = np.flatnonzero(np.diff(keys, prepend=-1))
+    row_ends = np.searchsorted(keys[starts], np.arange(shape[0] + 1) * shape[1])
+    found = keys[starts] % shape[1]
+    tables = []
+    for value in values:
+        sums = np.add.reduceat(value[order].astype(np.int64), starts) if len(starts) else np.empty(0, np.int64)
+        table = sparse.csr_matrix((sums, found.copy(), row_ends.copy()), shape=shape)
+        table.eliminate_zeros()
+        tables.append(table)
+    return tables
 
 
-def _align_batch(source: Vocabulary, target: Vocabulary, texts: Sequence[str]) -> tuple[list[_Pass], list[str]]:
-    """(source ids, target ids, source ends, target ends) of each text that both sides give back; the other texts."""
-    passes: list[_Pass] = []
-    failed = []
-    for text, source_ids, target_ids in zip(texts, source.encode_batch(texts), target.encode_batch(texts), strict=True):
-        raw = text.encode()
-        source_ends, target_ends = verified_ends(source, source_ids, raw), verified_ends(target, target_ids, raw)
-        if source_ends is None or target_ends is None:
-            failed.append(text)
-        elif raw:
-            passes.append((source_ids, target_ids, source_ends, target_ends))
-    return passes, failed
+def cover_counts(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -> CoverCounts:
+    """Count on running text which source tokens cover each target token; see ``CoverCounter.add``."""
+    counter = CoverCounter(source, target)
+    for batch in in_batches(texts):
+        counter.add(batch, source.encode_batch(batch), target.encode_batch(batch))
+    return counter.result()
+
+
+_Pass = tuple[Sequence[int], Sequence[int], np.ndarray, np.ndarray]
 
 
 def _end_to_end(columns: Sequence[np.ndarray]) -> np.ndarray:
