@@ -36,7 +36,7 @@ def test_wrong_bytes_are_found(byte_level_folder):
     table = list(vocabulary.token_bytes)
     table[token] = b"#" * len(table[token])
     report = check_reconstruction(dataclasses.replace(vocabulary, token_bytes=tuple(table)), ["The cat"])
-    assert not report.proven and report.examples == [("different", "The cat")]
+    assert not report.proven and report.examples == [("different", "The cat")] and report.failing_ids == [token]
 
 
 def test_reasons():
@@ -48,6 +48,27 @@ def test_reasons():
     assert report.counts == {"exact": 1, "normalized": 1, "whitespace": 1, "unknown": 2}
     assert report.proven and not report.lossless
     assert report.lost_bytes[ord(" ")] == 1 and report.lost_bytes[ord("g")] == 1
+    assert report.unknown == {b"dog": 1, b"[UNK]": 1} and report.lost_white_space == {" ": 1}
+
+
+def test_what_was_lost_is_told_to_the_byte():
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    vocabulary = load_vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]"))
+    report = check_reconstruction(vocabulary, ["a xa bcb  b\u3000\n \u00e9 xx", "\u00e9\ta"])
+    assert report.counts == {"unknown": 2} and not report.failing_ids
+    assert report.unknown == {b"xa": 1, b"bcb": 1, "\u00e9".encode(): 2, b"xx": 1}
+    assert report.lost_white_space == {" ": 6, "\u3000": 1, "\n": 1, "\t": 1}
+    assert report.lost_bytes.total() == sum(len(k) * n for k, n in report.unknown.items()) + 6 + 3 + 1 + 1
+
+
+def test_an_unknown_token_excuses_nothing_else():
+    tokenizer = Tokenizer(models.WordPiece({"[UNK]": 0, "a": 1, "b": 2}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    vocabulary = load_vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]"))
+    wrong = dataclasses.replace(vocabulary, token_bytes=(None, b"a", b"c"))
+    report = check_reconstruction(wrong, ["a x b"])
+    assert not report.proven and report.failing_ids == [2]
 
 
 def test_bytes_that_the_alphabet_lacks_are_named():
@@ -55,6 +76,7 @@ def test_bytes_that_the_alphabet_lacks_are_named():
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     report = check_reconstruction(load_vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer)), ["abc"])
     assert report.counts == {"unknown": 1} and dict(report.lost_bytes) == {ord("c"): 1}
+    assert report.unknown == {b"c": 1}
 
 
 LOSSY = {"bert-uncased", "german-unigram-30k", "tinystories-bpe_16384", "tlm-833K-hf"}

@@ -1,12 +1,13 @@
 """Loading and saving: the ids of the file, whatever class transformers would take."""
 
+import dataclasses
 import json
 import shutil
 import warnings
 
 import pytest
-from tokenizers import Tokenizer, processors
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, normalizers, processors
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from vocabalign.errors import TokenizerError
 from vocabalign.text.tokenizers import load_tokenizer, load_vocabulary, probe_texts, save_tokenizer
@@ -183,8 +184,29 @@ def test_normalizing_sentencepiece_models(tmp_path, texts):
         path = tmp_path / f"{kind}.model"
         path.write_bytes(model.getvalue())
         processor = sentencepiece.SentencePieceProcessor(model_proto=model.getvalue())
-        hard = ["a\r\nb\r\n", "  two  spaces \n\n", "<sep>", "\uff46\u3000\u2460", *texts]
+        hard = ["a\r\nb\r\n", "  two  spaces \n\n", "\uff46\u3000\u2460", *texts]
         assert load_vocabulary(path).encode_batch(hard) == processor.encode(hard)
+
+
+def test_bytes_that_cannot_be_established_are_refused(byte_level_folder, monkeypatch):
+    from vocabalign.text import tokenizers
+
+    def wrong(*arguments):
+        table = read(*arguments)
+        swapped = [b"#" if token == b"q" else token for token in table.token_bytes]
+        return dataclasses.replace(table, token_bytes=tuple(swapped))
+
+    read = tokenizers.read_token_bytes
+    monkeypatch.setattr(tokenizers, "read_token_bytes", wrong)
+    with pytest.raises(TokenizerError, match=r"'The quick brown .* the first that are wrong are \d+ 'q'"):
+        load_vocabulary(byte_level_folder)
+
+
+def test_a_lossy_normalizer_is_named(caplog):
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
+    load_vocabulary(PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="[UNK]"))
+    assert "changes text before it cuts it: lower case, NFC" in caplog.text and "compatibility forms" in caplog.text
 
 
 def test_one_of_several_files_must_be_named(tmp_path):

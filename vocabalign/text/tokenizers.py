@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from vocabalign.errors import TokenizerError
+from vocabalign.text.normalization import normalizer_effects
 from vocabalign.text.probes import probe_texts
+from vocabalign.text.reconstruction import check_reconstruction
 from vocabalign.text.token_bytes import read_token_bytes
 from vocabalign.text.tokenizer_loading import backend_of, load_tokenizer, make_encode_batch
 from vocabalign.text.tokenizer_saving import save_tokenizer
@@ -23,6 +26,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 __all__ = ["load_tokenizer", "load_vocabulary", "probe_texts", "save_tokenizer", "tokenizer_state"]
+
+logger = logging.getLogger("vocabalign")
 
 CustomVocabulary = tuple[Sequence[bytes | None], Callable[[str], list[int]]]
 ROLES = ("bos", "eos", "pad", "unk", "mask")
@@ -61,7 +66,7 @@ def _from_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> Vocabulary
     # Roles that the file does not mark as special are still no text.
     special = frozenset(map(str, tokenizer.convert_ids_to_tokens(list(roles.values()))))
     table = read_token_bytes(state, name, special)
-    return _make(
+    vocabulary = _make(
         name,
         table.token_bytes,
         make_encode_batch(backend_of(tokenizer)),
@@ -73,6 +78,29 @@ def _from_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> Vocabulary
         tokenizer=tokenizer,
         components=table.components,
     )
+    _prove(vocabulary)
+    return vocabulary
+
+
+def _prove(vocabulary: Vocabulary) -> None:
+    """Refuse a vocabulary whose bytes do not give the probe texts back; name a normalizer that loses text.
+
+    Raises:
+        TokenizerError: with the ids whose bytes are not right.
+    """
+    report = check_reconstruction(vocabulary, probe_texts())
+    if not report.proven:
+        shown = ", ".join(f"{i} {vocabulary.raw_tokens[i]!r}" for i in dict.fromkeys(report.failing_ids[:5]))
+        text = next(text for outcome, text in report.examples if outcome == "different")
+        raise TokenizerError(
+            f"The bytes of the tokens of {vocabulary.name} cannot be established: {text[:40]!r} does not come back from "
+            f"its tokens; the first that are wrong are {shown}."
+        )
+    effects = normalizer_effects(vocabulary)
+    if effects:
+        lossless = all(effect.startswith("NFC") for effect in effects)
+        level = logging.INFO if lossless else logging.WARNING
+        logger.log(level, "%s changes text before it cuts it: %s.", vocabulary.name, ", ".join(effects))
 
 
 def _from_custom(tokens: Sequence[bytes | None], encode: Callable[[str], list[int]]) -> Vocabulary:
