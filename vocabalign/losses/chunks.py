@@ -1,0 +1,180 @@
+"""Chunk likelihood: teacher and student give the same bytes the same probability, whatever tokens they are cut into."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from vocabalign.losses.aligned import AlignedChunks, ChunkRows
+from vocabalign.losses.checks import check_finite
+from vocabalign.losses.likelihood import LEAST, Observed, ObservedRows
+from vocabalign.losses.logits import Head
+from vocabalign.losses.streaming import Side, stream
+from vocabalign.losses.surprisals import surprisal_divergence
+
+__all__ = ["chunk_loss", "chunk_surprisals"]
+
+
+def chunk_surprisals(log_probs: Tensor, rows: ChunkRows) -> Tensor:
+    """(C,) float64, minus the sum of the log-probabilities of the tokens of each chunk; segment sums, no matrix.
+
+    Args:
+        log_probs: (N,) of the side's rows.
+        rows: which of them belong to which chunk.
+    """
+    owner, at = _owners(rows)
+    total = torch.zeros(len(rows.starts), dtype=_sums(log_probs), device=log_probs.device)
+    return total.index_add_(0, owner, -log_probs[at].to(total.dtype))
+
+
+def chunk_loss(
+    hidden: Tensor,
+    head: Head,
+    chunks: AlignedChunks,
+    teacher: Observed,
+    *,
+    starts: Tensor | None = None,
+    merge_below: float | None = 0.1,
+    temperature: float = 100.0,
+    weights: str | Tensor = "bytes",
+    num_items: Tensor | float | None = None,
+    block_bytes: int | None = None,
+) -> Tensor:
+    """``sum_c w_c f(a_c, b_c) / num_items`` with a_c, b_c the teacher's and student's surprisals of chunk c.
+
+    Needs nothing of the teacher but what it gave to the text, so it works with cached teachers and with those that
+    only tell log-probabilities; for any two tokenizers. It says nothing about what could have followed instead:
+    ``event_loss`` does, where the teacher's logits are at hand. With one vocabulary on both sides it is the binary
+    divergence of each token.
+
+    A tokenizer tells something about the next byte by ending a token ("tokenisation bias"). With ``starts`` both
+    remedies are applied: chunks are merged until the teacher thinks that a new word may follow (P >
+    ``merge_below``), and ``-log P(a word starts next)`` is added to both surprisals.
+
+    Gradient: ``dL/dz = w_c f'(a_c, b_c) (q - onehot)`` for each token of the chunk, and ``w_c f' (q - q_S)`` with q_S
+    the distribution over words' starts for the row behind it. The slope f' is known only when the whole chunk was
+    read, so the student's logits are made twice: first the log-probabilities, then the gradient.
+
+    Args:
+        hidden: (N, H) student's hidden states at ``chunks.student.positions``.
+        head: (V, H).
+        chunks: from ``aligned_chunks``; C chunks.
+        teacher: of the rows at ``chunks.teacher.positions``, from ``observed_log_probs``; no gradient.
+        starts: (V,) bool, the student's ``word_starts``; None for no remedy against tokenisation bias.
+        merge_below: merge while the teacher's probability of a word's start is at most this; None never merges.
+        temperature: τ of the divergence f, see ``surprisal_divergence``.
+        weights: "bytes" (default) or "tokens" of each chunk, or a (C,) tensor for the given chunks: weights of
+            merged chunks are added.
+        num_items: the sum of the weights by default; over accumulated batches and ranks give the sum of all.
+        block_bytes: memory of a block of logits.
+
+    Returns:
+        A scalar in nats; 0 with zero gradients where there are no chunks.
+
+    Raises:
+        ValueError: shapes that do not fit, labels outside the vocabulary, NaN in the teacher, or ``starts`` without
+            the teacher's probabilities of words' starts.
+
+    Reference:
+        Minixhofer, Vulić and Ponti (2025), Cross-Tokenizer Distillation via Approximate Likelihood Matching; the
+        remedies as in their implementation (merge_by_space_prob, append_space).
+    """
+    _check_teacher(teacher, chunks, starts)
+    given = chunks.weights(weights) if isinstance(weights, str) else weights
+    if given.shape != (len(chunks),):
+        raise ValueError(f"The weights have shape {tuple(given.shape)} but there are {len(chunks)} chunks.")
+    if starts is not None and merge_below is not None:
+        assert teacher.word_starts is not None
+        after = chunks.teacher.after
+        ends = (after < 0) | (teacher.word_starts[after.clamp(min=0)].exp() > merge_below)
+        chunks, given = _merge(chunks, ends, given)
+    student = ObservedRows(hidden, head, chunks.student.labels, starts)
+    with torch.no_grad():
+        stream(student, [Side(hidden, head, trained=False)], block_bytes=block_bytes)
+    surprisals = [
+        chunk_surprisals(side.tokens, rows) for side, rows in ((teacher, chunks.teacher), (student, chunks.student))
+    ]
+    appended = None
+    if starts is not None:
+        assert teacher.word_starts is not None and student.starts_found is not None
+        appended = (chunks.teacher.after >= 0) & (chunks.student.after >= 0)
+        found = ((teacher.word_starts, chunks.teacher), (student.starts_found, chunks.student))
+        for number, (log_probs, rows) in enumerate(found):
+            extra = log_probs[rows.after.clamp(min=0)].to(surprisals[number].dtype)
+            surprisals[number] = surprisals[number] - torch.where(appended, extra, torch.zeros_like(extra))
+    values, slopes = surprisal_divergence(*surprisals, temperature)
+    given = given.to(values.device, values.dtype)
+    gradient = _ChunkGradient(student, chunks.student, given * values, given * slopes, appended)
+    total = given.sum() if num_items is None else num_items
+    return stream(gradient, [Side(hidden, head)], num_items=total, block_bytes=block_bytes)[0]
+
+
+def _check_teacher(teacher: Observed, chunks: AlignedChunks, starts: Tensor | None) -> None:
+    count = len(chunks.teacher.positions)
+    for name, values in (("tokens", teacher.tokens), ("words' starts", teacher.word_starts)):
+        if values is not None:
+            if values.shape != (count,):
+                raise ValueError(
+                    f"The teacher's log-probabilities of {name} have shape {tuple(values.shape)} but its chunks "
+                    f"{count} rows."
+                )
+            check_finite(values, f"teacher's log-probabilities of {name}")
+    if starts is not None and teacher.word_starts is None:
+        raise ValueError(
+            "The student's words' starts are given but not the teacher's probabilities of them: "
+            "give its mask to observed_log_probs."
+        )
+
+
+def _merge(chunks: AlignedChunks, ends: Tensor, weights: Tensor) -> tuple[AlignedChunks, Tensor]:
+    merged = chunks.merged(ends)
+    owner = torch.searchsorted(merged.student.stops, chunks.student.stops)
+    total = torch.zeros(len(merged), dtype=weights.dtype, device=weights.device)
+    return merged, total.index_add_(0, owner.to(weights.device), weights)
+
+
+def _owners(rows: ChunkRows) -> tuple[Tensor, Tensor]:
+    """(M,) chunk and (M,) row of every token in a chunk."""
+    sizes = rows.stops - rows.starts
+    owner = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+    before = torch.cumsum(sizes, 0) - sizes
+    at = torch.arange(len(owner), device=sizes.device) - before[owner] + rows.starts[owner]
+    return owner, at
+
+
+def _sums(tensor: Tensor) -> torch.dtype:
+    return torch.float32 if tensor.device.type == "mps" else torch.float64
+
+
+class _ChunkGradient:
+    """Spreads the slopes of chunks over their rows."""
+
+    def __init__(
+        self, student: ObservedRows, rows: ChunkRows, values: Tensor, slopes: Tensor, appended: Tensor | None
+    ) -> None:
+        self.labels, self.mask = student.labels, student.mask
+        exact = student.tokens.dtype
+        # What a chunk is worth is written at its first row; the loop adds rows up.
+        self.values = torch.zeros_like(student.tokens, dtype=values.dtype).index_add_(0, rows.starts, values).to(exact)
+        owner, at = _owners(rows)
+        self.of_token = torch.zeros_like(student.tokens).index_add_(0, at, slopes[owner].to(exact))
+        self.of_start = None
+        if appended is not None:
+            kept = slopes[appended].to(exact)
+            self.of_start = torch.zeros_like(student.tokens).index_add_(0, rows.after[appended], kept)
+
+    def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
+        if gradient:
+            z, slopes = logits[0], self.of_token[rows, None]
+            q = torch.softmax(z, -1)
+            if self.of_start is None or self.mask is None:
+                torch.mul(q, slopes, out=z)
+            else:
+                behind = self.of_start[rows, None]
+                share = (q @ self.mask).clamp_(min=LEAST)[:, None]
+                torch.outer(-(behind / share).squeeze(1), self.mask, out=z)
+                z.add_(slopes + behind).mul_(q)
+            z.scatter_add_(1, self.labels[rows].clamp(min=0)[:, None], -slopes)
+        return self.values[rows][None]

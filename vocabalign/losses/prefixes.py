@@ -1,0 +1,211 @@
+"""Byte prefixes: what a teacher's next token says about a student's, wherever the student's token starts."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocabalign.losses.aligned import Document
+from vocabalign.losses.classes import same_vocabulary, special_pairs
+from vocabalign.text.segmentation import ids_in_running_text
+from vocabalign.text.spans import token_lengths
+from vocabalign.text.vocabulary import Vocabulary
+
+__all__ = ["PrefixMap", "PrefixRows", "prefix_rows"]
+
+
+class PrefixMap:
+    """From teacher tokens to the longest student token that their bytes begin with.
+
+    Args:
+        student: whose tokens are wanted; V.
+        teacher: whose tokens are given; Vt.
+
+    Attributes:
+        whole: (Vt,) int64 student id of each teacher token, -1 for none; special tokens by role. One vocabulary on
+            both sides gives the identity.
+    """
+
+    def __init__(self, student: Vocabulary, teacher: Vocabulary) -> None:
+        self.num_tokens = (len(student), len(teacher))
+        self.vocabularies = (student, teacher)
+        self._ids: Mapping[bytes, int] = ids_in_running_text(student)
+        self._longest = max(map(len, self._ids), default=0)
+        # Teacher tokens in the order of their bytes: those that begin with a prefix are one range.
+        known = sorted((token, i) for i, token in enumerate(teacher.token_bytes) if token)
+        self._sorted = [token for token, _ in known]
+        self._sorted_ids = np.array([i for _, i in known], dtype=np.int64)
+        self._cache: dict[bytes, tuple[np.ndarray, np.ndarray]] = {}
+        self.whole = np.full(len(teacher), -1, dtype=np.int64)
+        if same_vocabulary(student, teacher):
+            self.whole = np.arange(len(teacher))
+        else:
+            self.whole[self._sorted_ids] = [self._longest_prefix(token) for token in self._sorted]
+            for mine, theirs in special_pairs(student, teacher):
+                self.whole[theirs] = mine
+
+    def after(self, prefix: bytes) -> tuple[np.ndarray, np.ndarray]:
+        """Teacher tokens that begin with ``prefix``, and the student token that the rest of each begins with.
+
+        Returns:
+            (R,) teacher ids and (R,) student ids, -1 where nothing is left or no student token fits. Kept.
+        """
+        if prefix not in self._cache:
+            low = bisect_left(self._sorted, prefix)
+            top = prefix.rstrip(b"\xff")
+            high = bisect_left(self._sorted, top[:-1] + bytes([top[-1] + 1])) if top else len(self._sorted)
+            rest = [self._longest_prefix(token[len(prefix) :]) for token in self._sorted[low:high]]
+            self._cache[prefix] = self._sorted_ids[low:high], np.array(rest, dtype=np.int64)
+        return self._cache[prefix]
+
+    def continuation(self, teacher_id: int, begun: int) -> int:
+        """The student token that a teacher token gives behind its first ``begun`` bytes, -1 for none."""
+        if not begun:
+            return int(self.whole[teacher_id])
+        return self._longest_prefix((self.vocabularies[1].token_bytes[teacher_id] or b"")[begun:])
+
+    def _longest_prefix(self, token: bytes) -> int:
+        for size in range(min(self._longest, len(token)), 0, -1):
+            found = self._ids.get(token[:size])
+            if found is not None:
+                return found
+        return -1
+
+
+@dataclass(frozen=True)
+class PrefixRows:
+    """Places where a student token starts, and what the teacher knows there; P rows, aligned ones first.
+
+    Attributes:
+        pairs: (P, 2) int64 rows of student and teacher. The teacher's is the last whose text is inside the student's.
+        prefix: (P,) int64: -1 where the teacher's next token starts at the same byte, else the number of the prefix
+            by which it has begun already.
+        offsets: (U + 1,) int64: the candidates of prefix u are ``offsets[u]:offsets[u + 1]`` of the two below.
+        candidates: (R,) int64 teacher ids that begin with the prefix.
+        continuations: (R,) int64 student ids of what is left of each, -1 for none.
+        observed: (P,) int64 the teacher's next token.
+        moved_to: (P,) int64 the student's next token where it spans several whole teacher tokens, else -1.
+        moved_from: (P,) int64 the student token that the teacher's next token gives by itself, -1 for none; where
+            ``moved_to`` is.
+        rest: (M,) int64 teacher rows that predict the second and later tokens of such spans.
+        rest_labels: (M,) int64 these tokens.
+        rest_owner: (M,) int64 which of the P rows each belongs to.
+    """
+
+    pairs: Tensor
+    prefix: Tensor
+    offsets: Tensor
+    candidates: Tensor
+    continuations: Tensor
+    observed: Tensor
+    moved_to: Tensor
+    moved_from: Tensor
+    rest: Tensor
+    rest_labels: Tensor
+    rest_owner: Tensor
+
+
+def prefix_rows(documents: Sequence[Document], prefixes: PrefixMap) -> PrefixRows:
+    """All starts of student tokens in a batch that a teacher token covers or meets.
+
+    Args:
+        documents: aligned.
+        prefixes: of the two vocabularies.
+    """
+    parts = [_document_rows(document, prefixes) for document in documents] or [_empty()]
+    mine, theirs, u, token, observed, moved = (np.concatenate([p[i] for p in parts]) for i in range(6))
+    order = np.argsort(u > 0, kind="stable")
+    place = np.argsort(order)
+    starts = np.cumsum([0, *(len(p[0]) for p in parts)])
+    owner = place[np.concatenate([p[8] + start for p, start in zip(parts, starts)]).astype(np.int64)]
+    inside = u > 0
+    keys, number = np.unique(np.stack([token[inside], u[inside]], 1), axis=0, return_inverse=True)
+    table = prefixes.vocabularies[1].token_bytes
+    names = [(table[t] or b"")[:size] for t, size in keys.tolist()]
+    distinct = {name: index for index, name in enumerate(dict.fromkeys(names))}
+    prefix = np.full(len(u), -1, dtype=np.int64)
+    prefix[inside] = np.array([distinct[name] for name in names], dtype=np.int64)[number.reshape(-1)]
+    found = [prefixes.after(name) for name in distinct]
+    origin = np.full(len(u), -1, dtype=np.int64)
+    for place in np.flatnonzero(moved >= 0).tolist():
+        origin[place] = prefixes.continuation(int(token[place]), int(u[place]))
+    arrays = (
+        np.stack([mine, theirs], 1)[order],
+        prefix[order],
+        np.cumsum([0, *(len(ids) for ids, _ in found)]),
+        np.concatenate([np.zeros(0, np.int64), *(ids for ids, _ in found)]),
+        np.concatenate([np.zeros(0, np.int64), *(ids for _, ids in found)]),
+        observed[order],
+        moved[order],
+        origin[order],
+        np.concatenate([p[6] for p in parts]),
+        np.concatenate([p[7] for p in parts]),
+        owner,
+    )
+    return PrefixRows(*(torch.from_numpy(np.ascontiguousarray(a, dtype=np.int64)) for a in arrays))
+
+
+def _empty() -> list[np.ndarray]:
+    return [np.zeros(0, dtype=np.int64)] * 9
+
+
+def _document_rows(document: Document, prefixes: PrefixMap) -> list[np.ndarray]:
+    """Rows of both sides, bytes inside the teacher token, that token, observed, moved to; rest rows, labels, owners."""
+    a = document.alignment
+    ids = [np.asarray(side, dtype=np.int64) for side in (document.student_ids, document.teacher_ids)]
+    lengths = [token_lengths(v)[side].astype(np.int64) for v, side in zip(prefixes.vocabularies, ids)]
+    begins = [np.cumsum(side) - side for side in lengths]
+    # Tokens of text in chunks that are as long on both sides: no dummy prefix, nothing that a normalizer changed.
+    bounds = [
+        (a.cs_start.astype(np.int64), a.cs_end.astype(np.int64)),
+        (a.ct_start.astype(np.int64), a.ct_end.astype(np.int64)),
+    ]
+    totals = [np.concatenate([[0], np.cumsum(side)]) for side in lengths]
+    sizes = [total[end] - total[start] for total, (start, end) in zip(totals, bounds)]
+    exact = (sizes[0] == sizes[1]) & (sizes[0] > 0)
+    base = np.cumsum(sizes[0] * exact) - sizes[0] * exact
+    tokens, places = [], []
+    for (start, end), total, begin in zip(bounds, totals, begins):
+        count = (end - start)[exact]
+        token = np.repeat(start[exact] - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        tokens.append(token)
+        places.append(begin[token] + np.repeat(base[exact] - total[start[exact]], count))
+    ends = [place + side[token] for place, side, token in zip(places, lengths, tokens)]
+    at = np.searchsorted(places[1], places[0], side="right") - 1
+    inside = places[0] - places[1][at] if len(at) else at
+    last = np.searchsorted(ends[1], ends[0])
+    spans = (
+        np.where((last < len(ends[1])) & (ends[1][np.minimum(last, max(0, len(ends[1]) - 1))] == ends[0]), last - at, 0)
+        if len(at)
+        else at
+    )
+    number = {"token": tokens[1][at] if len(at) else at, "span": spans}
+    # Starts inside a teacher token, and aligned starts, which the alignment knows.
+    within = np.flatnonzero((inside > 0) & (tokens[0] > 0) & (number["token"] > 0))
+    pairs = document.start_pairs
+    of_token = np.zeros(len(ids[0]) + 1, dtype=np.int64)
+    of_token[tokens[0]] = spans
+    mine = np.concatenate([pairs[:, 1], tokens[0][within] - 1])
+    theirs = np.concatenate([pairs[:, 2], number["token"][within] - 1])
+    u = np.concatenate([np.zeros(len(pairs), dtype=np.int64), inside[within]])
+    more = of_token[mine + 1]
+    moved = np.where(more > 0, ids[0][mine + 1], -1)
+    owner = np.repeat(np.arange(len(mine)), more)
+    step = np.arange(len(owner)) - np.repeat(np.cumsum(more) - more, more)
+    rest = theirs[owner] + 1 + step
+    return [
+        mine + document.student_at,
+        theirs + document.teacher_at,
+        u,
+        ids[1][theirs + 1],
+        ids[1][theirs + 1],
+        moved,
+        rest + document.teacher_at,
+        ids[1][np.minimum(rest + 1, len(ids[1]) - 1)],
+        owner,
+    ]
