@@ -114,7 +114,9 @@ def _explain(
     if byte_level and unknown_id not in ids and joined == bytes(byte for byte in expected if byte in single):
         report.unknown.update(bytes([byte]) for byte in expected if byte not in single)
         return "unknown"
-    runs, kinds = _known_runs(vocabulary, ids, unknown_id)
+    # A unigram model gives the text "<0x0A>" the byte token of that name.
+    spelled = {i for i in vocabulary.byte_ids.intersection(ids) if vocabulary.raw_tokens[i].encode() in expected}
+    runs, kinds = _known_runs(vocabulary, ids, unknown_id, spelled)
     if not _fit(runs, _SPACE.sub(b"", expected)):
         report.failing_ids += _from_first_difference(vocabulary, ids, expected)
         return "different"
@@ -132,7 +134,7 @@ def _known_runs(vocabulary: Vocabulary, ids: Sequence[int], unknown_id: int | No
     kinds = set()
     for token_id in ids:
         token = vocabulary.token_bytes[token_id]
-        if token is None:
+        if token is None or token_id in spelled:
             kinds.add(token_id)
             if token_id == unknown_id:
                 parts.append([])
@@ -144,18 +146,21 @@ def _known_runs(vocabulary: Vocabulary, ids: Sequence[int], unknown_id: int | No
 
 
 def _fit(runs: Sequence[bytes], bare: bytes) -> bool:
-    """Whether the runs are all in the text, in order, with something between any two, and nothing outside."""
+    """Whether the runs are all in the text, in order, the first and the last at its ends.
+
+    Between two runs there may be nothing: an unknown token can stand for white space.
+    """
     if len(runs) == 1:
         return runs[0] == bare
     if not bare.startswith(runs[0]) or not bare.endswith(runs[-1]):
         return False
     end, position = len(bare) - len(runs[-1]), len(runs[0])
     for run in runs[1:-1]:
-        found = bare.find(run, position + 1, end)
+        found = bare.find(run, position, end)
         if found < 0:
             return False
         position = found + len(run)
-    return position < end
+    return position <= end
 
 
 def _unknown_text(vocabulary: Vocabulary, text: str) -> list[bytes]:

@@ -93,8 +93,8 @@ def _prove(vocabulary: Vocabulary) -> None:
         shown = ", ".join(f"{i} {vocabulary.raw_tokens[i]!r}" for i in dict.fromkeys(report.failing_ids[:5]))
         text = next(text for outcome, text in report.examples if outcome == "different")
         raise TokenizerError(
-            f"The bytes of the tokens of {vocabulary.name} cannot be established: {text[:40]!r} does not come back from "
-            f"its tokens; the first that are wrong are {shown}."
+            f"The bytes of the tokens of {vocabulary.name} cannot be established: {text[:40]!r} does not come back "
+            f"from its tokens; the first that are wrong are {shown}."
         )
     effects = normalizer_effects(vocabulary)
     if effects:
