@@ -125,7 +125,9 @@ def _explain(
     return "unknown" if unknown_id in kinds else "special" if kinds else "whitespace"
 
 
-def _known_runs(vocabulary: Vocabulary, ids: Sequence[int], unknown_id: int | None) -> tuple[list[bytes], set[int]]:
+def _known_runs(
+    vocabulary: Vocabulary, ids: Sequence[int], unknown_id: int | None, spelled: set[int]
+) -> tuple[list[bytes], set[int]]:
     """Bytes without white space between unknown tokens, and the special ids seen: those stand for their names.
 
     Unknown tokens with nothing but white space between them count as one.
