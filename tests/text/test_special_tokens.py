@@ -1,5 +1,7 @@
 """Special tokens: overrides, then names, then roles."""
 
+import dataclasses
+
 import pytest
 
 from vocabalign.errors import ConfigError
@@ -54,6 +56,86 @@ def test_overrides():
     mapped = map_special_tokens(GPT, LLAMA, {"</s>": "<|im_end|>", "pad": "a,b", "<s>": ","})
     assert mapped[2] == [3] and mapped[3] == [1, 2] and mapped[1] == [4]
     assert mapped.rules[2] == mapped.rules[3] == "override"
+
+
+CHAT = make(
+    [
+        "<bos>",
+        "<eos>",
+        "<start_of_turn>",
+        "<end_of_turn>",
+        "<start_of_image>",
+        "<image_soft_token>",
+        "<unused0>",
+        "<unused1>",
+    ],
+    {"bos": "<bos>", "eos": "<eos>", "pad": "<eos>"},
+)
+OTHER = make(
+    [
+        "<|endoftext|>",
+        "<|im_start|>",
+        "<|im_end|>",
+        "<|image_pad|>",
+        "<|video_pad|>",
+        "<|reserved_7|>",
+        "<|reserved_8|>",
+    ]
+    + ["<|reserved_9|>", "<|novel|>"],
+    {"eos": "<|im_end|>", "pad": "<|endoftext|>"},
+)
+
+
+def named(mapped, source, target):
+    return {target.raw_tokens[t]: [source.raw_tokens[s] for s in ids] for t, ids in mapped.items()}
+
+
+def test_chat_markers_images_and_reserved_tokens():
+    mapped = map_special_tokens(CHAT, OTHER)
+    assert named(mapped, CHAT, OTHER) == {
+        "<|endoftext|>": ["<eos>"],
+        "<|im_start|>": ["<start_of_turn>"],
+        "<|im_end|>": ["<eos>"],
+        "<|image_pad|>": ["<image_soft_token>"],
+        "<|video_pad|>": ["<image_soft_token>"],
+        "<|reserved_7|>": ["<unused0>"],
+        "<|reserved_8|>": ["<unused1>"],
+    }
+    assert mapped.rules[4] == "role video from image" and [OTHER.raw_tokens[i] for i in mapped.unmapped] == [
+        "<|reserved_9|>",
+        "<|novel|>",
+    ]
+    # The source's end of turn is what its settings call EOS.
+    back = named(map_special_tokens(OTHER, CHAT), OTHER, CHAT)
+    assert back["<eos>"] == back["<end_of_turn>"] == ["<|im_end|>"] and back["<start_of_turn>"] == ["<|im_start|>"]
+    assert back["<bos>"] == ["<|im_end|>"] and "<start_of_image>" not in back or back["<start_of_image>"]
+
+
+def test_collisions_are_told():
+    mapped = map_special_tokens(OTHER, CHAT)
+    notes = " ".join(mapped.notes)
+    assert "'<eos>' is eos and pad of the target: it takes '<|im_end|>' (role eos)." in mapped.notes
+    assert "The source has no bos: '<bos>' takes its eos '<|im_end|>'." in mapped.notes
+    assert "'<|im_end|>' of the source serves several tokens of the target: '<bos>', '<eos>'" in notes
+    assert not map_special_tokens(CHAT, CHAT).notes[1:]
+
+
+def test_further_eos_tokens_of_generation():
+    target = dataclasses.replace(make(["<a>", "<b>"], {"eos": "<a>"}), more_eos=(0, 1))
+    assert dict(map_special_tokens(LLAMA, target)) == {0: [2], 1: [2]}
+
+
+def test_words_that_look_like_roles_are_words():
+    source = make(["<s>", "</s>"], {"bos": "<s>", "eos": "</s>"})
+    assert dict(map_special_tokens(source, make(["<u>"], {}, ("a", "<eos>", "<|im_end|>")))) == {}
+
+
+def test_lists_and_commas_in_overrides():
+    target = make(["<x>", "<y>"], {})
+    mapped = map_special_tokens(GPT, target, {"<x>": [",", "a"], "<y>": ["<|im_end|>"]})
+    assert mapped[0] == [4, 1] and mapped[1] == [3]
+    with pytest.raises(ConfigError, match="'', which the source"):
+        map_special_tokens(GPT, target, {"<x>": []})
 
 
 @pytest.mark.parametrize(

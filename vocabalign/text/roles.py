@@ -66,12 +66,20 @@ def roles_by_name(raw_token: str) -> tuple[str, ...]:
 
 
 def roles_of(vocabulary: Vocabulary) -> dict[int, tuple[str, ...]]:
-    """Special id -> its roles: those that the tokenizer names first, then those that its name tells."""
+    """Id -> its roles: those that the tokenizer names first, then those that its name tells.
+
+    Looked at are special tokens and others that were added to the vocabulary, not tokens of running text that happen
+    to have such a name.
+    """
     named: dict[int, list[str]] = {}
     for role, token_id in vocabulary.roles.items():
         named.setdefault(token_id, []).append(role)
+    for token_id in vocabulary.more_eos:
+        if token_id in vocabulary.special_ids:
+            named.setdefault(token_id, []).append("eos")
+    added = getattr(vocabulary.tokenizer, "added_tokens_decoder", {})
     result = {}
-    for token_id in vocabulary.special_ids | named.keys():
+    for token_id in vocabulary.special_ids | named.keys() | added.keys():
         roles = [*named.get(token_id, ()), *roles_by_name(vocabulary.raw_tokens[token_id])]
         if roles:
             result[token_id] = tuple(dict.fromkeys(roles))

@@ -9,6 +9,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,7 +48,8 @@ def load_vocabulary(what: str | Path | PreTrainedTokenizerBase | CustomVocabular
     if isinstance(what, (str, Path)):
         tokenizer = load_tokenizer(what)
         folder, file = locate(what)
-        return _from_tokenizer(tokenizer, str(what) if str(what).startswith("demo:") else (file or folder).name)
+        name = str(what) if str(what).startswith("demo:") else (file or folder).name
+        return replace(_from_tokenizer(tokenizer, name), more_eos=_more_eos(folder))
     if isinstance(what, tuple):
         return _from_custom(*what)
     name = Path(str(getattr(what, "name_or_path", ""))).name or type(what).__name__
@@ -80,6 +82,17 @@ def _from_tokenizer(tokenizer: PreTrainedTokenizerBase, name: str) -> Vocabulary
     )
     _prove(vocabulary)
     return vocabulary
+
+
+def _more_eos(folder: Path) -> tuple[int, ...]:
+    """EOS ids of ``generation_config.json``, which may be several; empty where there is no such file."""
+    path = folder / "generation_config.json"
+    try:
+        value = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id") if path.is_file() else None
+    except (OSError, ValueError, AttributeError):
+        return ()  # the stages that need the file say what is wrong with it
+    ids = value if isinstance(value, list) else [value]
+    return tuple(i for i in ids if isinstance(i, int) and not isinstance(i, bool))
 
 
 def _prove(vocabulary: Vocabulary) -> None:

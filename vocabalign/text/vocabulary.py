@@ -31,6 +31,7 @@ class Vocabulary:
         fingerprint: SHA-256 of tokens, bytes and roles.
         tokenizer: the transformers tokenizer behind it; ``None`` for a custom vocabulary.
         components: what its parts say about its tokens; ``None`` for a custom vocabulary.
+        more_eos: further tokens at which generation stops, as ``generation_config.json`` beside the tokenizer says.
     """
 
     name: str
@@ -44,6 +45,7 @@ class Vocabulary:
     fingerprint: str
     tokenizer: PreTrainedTokenizerBase | None = field(default=None, repr=False)
     components: Components | None = field(default=None, repr=False)
+    more_eos: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         """Highest id + 1."""
