@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
 from pathlib import Path
 
@@ -60,6 +60,34 @@ class Lexicon:
     def num_targets(self) -> int:
         """T."""
         return len(self.source_ids)
+
+    def top(self, k: int) -> Lexicon:
+        """The view with at most k source tokens for each target token; weights sum to 1 again.
+
+        Args:
+            k: 1 gives the one-best view.
+        """
+        assert k >= 1, k
+        weights = self.weights[:, :k].astype(np.float64)
+        totals = weights.sum(axis=1, keepdims=True)
+        weights = np.divide(weights, totals, out=np.zeros_like(weights), where=totals > 0)
+        return replace(self, source_ids=self.source_ids[:, :k].copy(), weights=weights.astype(np.float32))
+
+    def only(self, chosen: np.ndarray) -> Lexicon:
+        """The view in which each target token has one given source token, or none.
+
+        Args:
+            chosen: (T,) int64 source ids; -1 leaves the token without evidence.
+        """
+        assert chosen.shape == (self.num_targets,), chosen.shape
+        has = chosen >= 0
+        return replace(
+            self,
+            source_ids=chosen[:, None].astype(np.int32),
+            weights=has[:, None].astype(np.float32),
+            evidence=np.where(has, self.evidence, Evidence.NONE).astype(np.uint8),
+            confidence=np.where(has, self.confidence, 0).astype(np.float32),
+        )
 
     def evidence_counts(self) -> dict[str, int]:
         """How many target tokens rest on each kind of evidence."""

@@ -5,8 +5,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocabalign.alignment.mapping import MappingOptions, learn_mapping, solve_procrustes
+from vocabalign.alignment.mapping import learn_mapping
+from vocabalign.alignment.mapping_options import MappingOptions
 from vocabalign.alignment.neighbors import csls_top_k
+from vocabalign.alignment.procrustes import solve_procrustes
 from vocabalign.errors import TooFewAnchorsError
 
 

@@ -11,16 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from vocabalign.alignment.align_options import anchor_limit, choices, match_options, view
 from vocabalign.alignment.anchors import anchor_pairs, identical_source
-from vocabalign.alignment.embed_stage import folder_for_tokens, load_embeddings
-from vocabalign.alignment.embeddings import TokenEmbeddings, learn_token_embeddings
+from vocabalign.alignment.assignment import VIEWS
+from vocabalign.alignment.embed_stage import folder_for_tokens
+from vocabalign.alignment.embeddings import learn_token_embeddings
 from vocabalign.alignment.exports import embedding_map, write_table
 from vocabalign.alignment.lexicon_building import build_lexicon
 from vocabalign.alignment.mapping import Mapping as SpaceMapping
-from vocabalign.alignment.mapping import MappingOptions
 from vocabalign.alignment.matching import (
     FEWEST_ANCHORS,
-    MatchOptions,
     find_neighbors,
     known_pair_precision,
     make_common_space,
@@ -31,7 +31,6 @@ from vocabalign.artifacts import stage_artifact
 from vocabalign.errors import ConfigError, TooFewAnchorsError
 from vocabalign.lexicon import Lexicon
 from vocabalign.manifests import write_json
-from vocabalign.models import pick_device
 from vocabalign.stages import AlignConfig, EmbeddingOptions
 from vocabalign.text.corpus import read_texts
 from vocabalign.text.covers import cover_counts
@@ -39,11 +38,11 @@ from vocabalign.text.segmentation import segment_many
 from vocabalign.text.special_tokens import map_special_tokens
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.token_embeddings import TokenEmbeddings, load_embeddings
 
 logger = logging.getLogger("vocabalign")
 
 Texts = Sequence[str] | Callable[[], Iterable[str]]
-TOKALIGN_ANCHORS = 300
 SCORED_BYTES = 200_000
 
 
@@ -113,7 +112,7 @@ def align_vocabularies(
         ArtifactError: given embeddings belong to another tokenizer.
         TooFewAnchorsError: ``tokalign`` or ``tokalign++`` without enough shared tokens.
     """
-    method, seed = config.method, config.seed
+    method, seed, matching = config.method, config.seed, match_options(config)
     source_embeddings = load_embeddings(config.source_embeddings, source) if config.source_embeddings else None
     target_embeddings = load_embeddings(config.target_embeddings, target) if config.target_embeddings else None
 
@@ -125,21 +124,15 @@ def align_vocabularies(
 
     # ---- Token embeddings ----
     num_shared = len(anchor_pairs(identical, cover.source_counts, cover.target_counts))
-    options = _fitting(config.embeddings, num_shared, source_embeddings or target_embeddings)
+    needed = num_shared if matching.needs_anchors else None
+    options = _fitting(config.embeddings, needed, source_embeddings or target_embeddings)
     logger.info("align: learning token embeddings (%s, %d dimensions)", options.method, options.dimensions)
     source_embeddings = source_embeddings or learn_token_embeddings(source, _read(texts), options, seed, folder)
     target_embeddings = target_embeddings or learn_token_embeddings(target, _read(texts), options, seed, folder)
     _check_dimensions(source_embeddings, target_embeddings)
 
     # ---- The distributional layer, and how far to trust it ----
-    matching = MatchOptions(
-        space="relative" if method == "tokalign" else "mapped",
-        mapping=MappingOptions(self_learning=config.self_learning, seed=seed),
-        csls_neighbors=config.csls_neighbors,
-        device=str(pick_device(config.device)),
-        block_mebibytes=config.block_mebibytes,
-    )
-    limit = config.num_anchors or (TOKALIGN_ANCHORS if method == "tokalign" else None)
+    limit = anchor_limit(config)
     shared = shared_vectors(identical, source_embeddings, target_embeddings)
     logger.info("align: making one space of both, with %d anchors", len(shared[:limit]))
     precision = known_pair_precision(source_embeddings, target_embeddings, shared, matching, seed, limit)
@@ -156,7 +149,8 @@ def align_vocabularies(
         mapping = space.mapping
         counts = (source_embeddings.counts, target_embeddings.counts)
         width = config.top_k if method == "auto" else 1
-        neighbors = find_neighbors(space, *counts, np.flatnonzero(identical < 0), width, matching)
+        ordinary = ~np.isin(np.arange(len(source)), list(source.special_ids))
+        neighbors = find_neighbors(space, *counts, np.flatnonzero(identical < 0), width, matching, ordinary)
 
     # ---- The lexicon ----
     lexicon = build_lexicon(
@@ -173,6 +167,8 @@ def align_vocabularies(
         precision=None if sees_characters else precision.get("known_pair_precision_at_1"),
     )
 
+    lexicon = VIEWS[view(config)](lexicon, len(source))
+
     # ---- Scores ----
     scores: dict[str, Any] = {
         **coverage(lexicon, cover.target_counts),
@@ -184,6 +180,7 @@ def align_vocabularies(
         "dimensions": int(source_embeddings.vectors.shape[1]),
         "unaligned_bytes": cover.num_bytes_unaligned,
         "uncovered_target_tokens": int((~target_embeddings.covered).sum()),
+        "choices": choices(config, matching),
         "mapping_objectives": list(mapping.objectives) if mapping else [],
         "mapping_pairs": list(mapping.pairs) if mapping else [],
     }
@@ -198,13 +195,13 @@ def _read(texts: Texts) -> Iterable[str]:
     return texts
 
 
-def _fitting(options: EmbeddingOptions, num_anchors: int, given: TokenEmbeddings | None) -> EmbeddingOptions:
+def _fitting(options: EmbeddingOptions, num_anchors: int | None, given: TokenEmbeddings | None) -> EmbeddingOptions:
     """As many dimensions as the shared tokens can determine, with half of them to spare; as given ones have."""
     if given is not None:
         return options.model_copy(update={"dimensions": given.vectors.shape[1]})
-    most = num_anchors // 2
-    if num_anchors < FEWEST_ANCHORS or options.dimensions <= most:
+    if num_anchors is None or num_anchors < FEWEST_ANCHORS or options.dimensions <= num_anchors // 2:
         return options
+    most = num_anchors // 2
     logger.warning(
         "%d shared tokens determine at most %d dimensions: embeddings have %d instead of %d.",
         num_anchors,

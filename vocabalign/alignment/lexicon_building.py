@@ -17,6 +17,7 @@ from vocabalign.alignment.evidence_layers import (
     relaxed_layer,
     segmentation_layer,
 )
+from vocabalign.alignment.hubs import hold_hubs_down
 from vocabalign.lexicon import Evidence, Lexicon
 from vocabalign.text.vocabulary import Vocabulary
 
@@ -46,6 +47,7 @@ def build_lexicon(
     bytes, spans in running text, the source's own segmentation and neighbours by their confidence: the
     best one and those at least half as good are blended in proportion to the square of it. So a token
     that is cut into two common pieces is composed, and one that falls to bytes follows its neighbours.
+    Source tokens that would lead very many of the blends are discounted (``hubs``).
 
     Confidence is the share of the token's part in running text that its source tokens are expected to
     play: 1 for a copy, about 1/n for n equal pieces, measured precision times cosine for neighbours.
@@ -83,7 +85,8 @@ def build_lexicon(
         if neighbors is not None:
             layers.append(distributional_layer(shape, neighbors, precision))
     layers = [*certain, *(_without(layer, settled) for layer in layers)]
-    return _blend(layers, source, target, top_k)
+    blended = _blend(layers, settled if method == "auto" else None)
+    return _lexicon(layers, blended, source, target, top_k)
 
 
 def _certain_layers(shape: tuple[int, int], identical: np.ndarray, roles: Mapping[int, Sequence[int]]) -> list[Layer]:
@@ -113,22 +116,38 @@ def _without(layer: Layer, rows: np.ndarray) -> Layer:
     return Layer(layer.kind, sparse.csr_matrix(sparse.diags(confidence > 0, dtype=float) @ layer.weights), confidence)
 
 
-def _blend(layers: list[Layer], source: Vocabulary, target: Vocabulary, top_k: int) -> Lexicon:
-    confidence = np.stack([layer.confidence for layer in layers])
+def _shares(confidence: np.ndarray) -> np.ndarray:
+    """(L, T) how much of each layer goes into a token's blend, from the (L, T) confidence."""
     best = confidence.max(axis=0)
     shares = np.where(confidence >= BLEND_FROM * np.maximum(best, 1e-12), confidence, 0.0) ** 2
     total = shares.sum(axis=0)
-    shares = np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
+
+
+def _blend(
+    layers: list[Layer], source: Vocabulary, target: Vocabulary, settled: np.ndarray | None
+) -> sparse.csr_matrix:
+    """(T, S) the layers' weights in their shares, hubs of tokens that are not (T,) settled held down."""
     blended = sparse.csr_matrix((len(target), len(source)))
-    for layer, share in zip(layers, shares, strict=True):
+    for layer, share in zip(layers, _shares(np.stack([layer.confidence for layer in layers])), strict=True):
         blended = blended + sparse.diags(share) @ layer.weights
+    if settled is None:
+        return blended
+    fixed, free = (sparse.diags(rows.astype(float)) @ blended for rows in (settled, ~settled))
+    return sparse.csr_matrix(fixed + hold_hubs_down(free))
+
+
+def _lexicon(
+    layers: list[Layer], blended: sparse.csr_matrix, source: Vocabulary, target: Vocabulary, top_k: int
+) -> Lexicon:
+    confidence = np.stack([layer.confidence for layer in layers])
     kinds = np.array([layer.kind for layer in layers], dtype=np.uint8)
     source_ids, weights = best_of_rows(sparse.csr_matrix(blended), top_k)
     return Lexicon(
         source_ids=source_ids,
         weights=weights,
-        evidence=np.where(best > 0, kinds[confidence.argmax(axis=0)], Evidence.NONE).astype(np.uint8),
-        confidence=(confidence * shares).sum(axis=0).astype(np.float32),
+        evidence=np.where(confidence.max(axis=0) > 0, kinds[confidence.argmax(axis=0)], Evidence.NONE).astype(np.uint8),
+        confidence=(confidence * _shares(confidence)).sum(axis=0).astype(np.float32),
         source_fingerprint=source.fingerprint,
         target_fingerprint=target.fingerprint,
     )

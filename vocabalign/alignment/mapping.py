@@ -1,43 +1,27 @@
-"""The orthogonal map between two embedding spaces, learned from known pairs and grown by itself."""
+"""The map between two embedding spaces, learned from known pairs or from none, and grown by itself."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
-from vocabalign.alignment.neighbors import mutual_nearest, unit_rows
+from vocabalign.alignment.dictionaries import (
+    Dictionary,
+    Progress,
+    Spaces,
+    anchors_alone,
+    most_frequent,
+    refinement,
+    self_learning,
+)
+from vocabalign.alignment.mapping_options import MappingOptions
+from vocabalign.alignment.neighbors import unit_rows
+from vocabalign.alignment.procrustes import mean_of, normalise, solve_procrustes, whitened_maps
+from vocabalign.alignment.search import SearchOptions
+from vocabalign.alignment.unsupervised import unsupervised_dictionary
 from vocabalign.errors import TooFewAnchorsError
-
-
-@dataclass(frozen=True)
-class MappingOptions:
-    """What the papers leave open, with the choices taken here.
-
-    Attributes:
-        centre: subtract each space's mean after scaling rows to length 1.
-        whiten: decorrelate each space on the dictionary before the last rotation, and undo it after.
-        reweight: power of the singular values that multiplies both sides (0.5 in VecMap); needs ``whiten``.
-        self_learning: grow the dictionary by mutual nearest neighbours.
-        csls_neighbors: neighbourhood size of CSLS while the dictionary grows.
-        frequency_cutoff: only this many of the commonest tokens of each side join the dictionary.
-        max_iterations: mappings learned at most.
-        threshold: the mean cosine must rise by this much, or the dictionary is done.
-        keep_probability: share of source tokens that may pair in an iteration; below 1 it doubles
-            whenever the objective stands still (VecMap's stochastic dropping).
-        seed: of the dropping.
-    """
-
-    centre: bool = True
-    whiten: bool = True
-    reweight: float = 0.5
-    self_learning: bool = True
-    csls_neighbors: int = 10
-    frequency_cutoff: int = 20_000
-    max_iterations: int = 10
-    threshold: float = 1e-4
-    keep_probability: float = 1.0
-    seed: int = 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,45 +47,11 @@ class Mapping:
 
     def map_source(self, vectors: np.ndarray) -> np.ndarray:
         """(N, D) source vectors -> (N, D) float32 rows of length 1 in the common space; zero rows stay zero."""
-        return unit_rows(_normalise(vectors, self.source_mean) @ self.source_matrix)
+        return unit_rows(normalise(vectors, self.source_mean) @ self.source_matrix)
 
     def map_target(self, vectors: np.ndarray) -> np.ndarray:
         """(N, D) target vectors -> (N, D) float32 rows of length 1 in the common space; zero rows stay zero."""
-        return unit_rows(_normalise(vectors, self.target_mean) @ self.target_matrix)
-
-
-def _normalise(vectors: np.ndarray, mean: np.ndarray) -> np.ndarray:
-    """Length 1, minus the mean, length 1 again; zero rows stay zero."""
-    covered = vectors.any(axis=1, keepdims=True)
-    return unit_rows((unit_rows(vectors) - mean) * covered)
-
-
-def _mean(vectors: np.ndarray, centre: bool) -> np.ndarray:
-    covered = vectors.any(axis=1)
-    if not centre or not covered.any():
-        return np.zeros(vectors.shape[1], dtype=np.float32)
-    return unit_rows(vectors[covered]).mean(axis=0)
-
-
-def solve_procrustes(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """Rotation that best carries anchor vectors of the source space onto the target space.
-
-    Only a rotation is allowed, so distances inside each space stay what training made them; an
-    unconstrained map would fit the anchors better and every other token worse.
-
-    Args:
-        source: (num_anchors, D) rows.
-        target: (num_anchors, D), row i the counterpart of ``source[i]``.
-
-    Returns:
-        (D, D) orthogonal float32 matrix W; ``source @ W`` lies in the target space.
-
-    Reference:
-        Schoenemann (1966).
-    """
-    assert source.shape == target.shape, (source.shape, target.shape)
-    left, _, right = np.linalg.svd(source.T.astype(np.float64) @ target.astype(np.float64))
-    return (left @ right).astype(np.float32)
+        return unit_rows(normalise(vectors, self.target_mean) @ self.target_matrix)
 
 
 def learn_mapping(
@@ -113,102 +63,63 @@ def learn_mapping(
     target_counts: np.ndarray | None = None,
     weights: np.ndarray | None = None,
     options: MappingOptions | None = None,
-    device: str = "cpu",
-    block_mebibytes: int = 256,
+    search: SearchOptions | None = None,
 ) -> Mapping:
-    """Learn the map from known pairs; with self-learning, from the pairs that it finds as well.
-
-    Inside the loop the map is a rotation; the last one is whitened, re-weighted and de-whitened. The
-    anchors stay in the dictionary whatever happens, and the best iteration wins, not the last.
+    """Learn the map from known pairs, or from none; with self-learning, from the pairs that it finds as well.
 
     Args:
         source_vectors: (S, D) float32, zero rows for tokens without a vector.
         target_vectors: (T, D) float32.
-        anchor_pairs: (A, 2) int, source id and target id; pairs without vectors are left out.
+        anchor_pairs: (A, 2) int, source id and target id; pairs without vectors are left out, and an
+            unsupervised start looks at none.
         source_counts: (S,) how common tokens are, for the frequency cut-off; by default all alike.
         target_counts: (T,).
         weights: (A,) non-negative, how much each anchor counts; by default all alike.
         options: choices, see ``MappingOptions``.
-        device: ``cpu`` or ``cuda``.
-        block_mebibytes: memory for one block of similarities.
+        search: device and memory of the searches.
 
     Raises:
         TooFewAnchorsError: fewer anchors than dimensions, so that a rotation is not determined.
 
     Reference:
-        Artetxe et al. (AAAI 2018), section 3, for the steps; Artetxe et al. (ACL 2018), section 3.3, for
-        self-learning and dropping; TokAlign++ (2605.13429) section 4.2.
+        Artetxe et al. (AAAI 2018), section 3, for the steps; Artetxe et al. (ACL 2018), sections 3.2 to 3.4, for
+        the unsupervised start, self-learning and dropping; Conneau et al. (2018) for the refined rotation;
+        TokAlign++ (2605.13429) section 4.2.
     """
-    options = options or MappingOptions()
+    options, search = options or MappingOptions(), search or SearchOptions()
     assert source_vectors.shape[1] == target_vectors.shape[1], (source_vectors.shape, target_vectors.shape)
-    seeds, seed_weights = _usable_anchors(source_vectors, target_vectors, anchor_pairs, weights)
-    source_mean = _mean(source_vectors, options.centre)
-    target_mean = _mean(target_vectors, options.centre)
-    source = _normalise(source_vectors, source_mean)
-    target = _normalise(target_vectors, target_mean)
-    dictionary, dictionary_weights = seeds, seed_weights
-    best, best_objective = (dictionary, dictionary_weights), -np.inf
-    objectives: list[float] = []
-    pairs: list[int] = []
-    frequent_source = _most_frequent(source, source_counts, options.frequency_cutoff)
-    frequent_target = _most_frequent(target, target_counts, options.frequency_cutoff)
-    keep_probability, rng = options.keep_probability, np.random.default_rng(options.seed)
-    for _ in range(options.max_iterations if options.self_learning else 1):
-        rotation = solve_procrustes(*_dictionary_rows(source, target, dictionary, dictionary_weights))
-        rotated = source @ rotation
-        pairs.append(len(dictionary))
-        if not options.self_learning:
-            objectives.append(_mean_cosine(rotated, target, dictionary))
-            best = (dictionary, dictionary_weights)
-            break
-        keep = None if keep_probability >= 1 else rng.random(len(frequent_source)) < keep_probability
-        found, cosines = mutual_nearest(
-            rotated[frequent_source],
-            target[frequent_target],
-            options.csls_neighbors,
-            keep=keep,
-            device=device,
-            block_mebibytes=block_mebibytes,
-        )
-        # The objective looks at all common tokens, not only at those that the map was fitted to.
-        objectives.append(float(cosines.sum() / (len(frequent_source) * min(1.0, keep_probability))))
-        if objectives[-1] > best_objective + options.threshold:
-            best, best_objective = (dictionary, dictionary_weights), objectives[-1]
-        elif keep_probability >= 1:
-            break
-        else:
-            keep_probability, best_objective = min(1.0, 2 * keep_probability), -np.inf
-        found = np.stack([frequent_source[found[:, 0]], frequent_target[found[:, 1]]], axis=1)
-        dictionary, dictionary_weights = _grow(seeds, seed_weights, found)
-    source_matrix, target_matrix = _final_matrices(*_dictionary_rows(source, target, *best), options)
-    return Mapping(source_mean, target_mean, source_matrix, target_matrix, tuple(objectives), tuple(pairs))
+    means = [mean_of(vectors, options.centre) for vectors in (source_vectors, target_vectors)]
+    source, target = normalise(source_vectors, means[0]), normalise(target_vectors, means[1])
+    spaces = Spaces(
+        source,
+        target,
+        most_frequent(source, source_counts, options.frequency_cutoff),
+        most_frequent(target, target_counts, options.frequency_cutoff),
+    )
+    if options.start == "unsupervised":
+        pairs = unsupervised_dictionary(source, target, source_counts, target_counts, options, search)
+        seeds = Dictionary.of(pairs)
+    else:
+        seeds = _usable_anchors(source_vectors, target_vectors, anchor_pairs, weights)
+    dictionary, progress = _grown(spaces, seeds, options, search)
+    rows = dictionary.rows(source, target)
+    if options.method == "vecmap" and options.whiten:
+        matrices = whitened_maps(*rows, options.reweight, options.dewhiten)
+    else:
+        matrices = solve_procrustes(*rows), np.eye(source.shape[1], dtype=np.float32)
+    return Mapping(means[0], means[1], matrices[0], matrices[1], progress.objectives, progress.pairs)
 
 
-def _final_matrices(source: np.ndarray, target: np.ndarray, options: MappingOptions) -> tuple[np.ndarray, np.ndarray]:
-    """Maps of both sides from dictionary rows: whiten, rotate, re-weight, de-whiten (AAAI 2018, table 1)."""
-    source, target = source.astype(np.float64), target.astype(np.float64)
-    if not options.whiten:
-        return solve_procrustes(source, target), np.eye(source.shape[1], dtype=np.float32)
-    (white_source, black_source), (white_target, black_target) = _whitening(source), _whitening(target)
-    left, singular, right = np.linalg.svd((source @ white_source).T @ (target @ white_target))
-    stretch = np.diag(singular**options.reweight)
-    # De-whitening happens in the rotated space, each side with its own second moments.
-    source_matrix = white_source @ left @ stretch @ left.T @ black_source @ left
-    target_matrix = white_target @ right.T @ stretch @ right @ black_target @ right.T
-    return source_matrix.astype(np.float32), target_matrix.astype(np.float32)
-
-
-def _whitening(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The symmetric matrix that makes second moments the identity, and its inverse."""
-    values, axes = np.linalg.eigh(rows.T @ rows)
-    # Directions that the dictionary hardly spans would be blown up into noise.
-    roots = np.sqrt(np.maximum(values, 1e-4 * values.max()))
-    return (axes / roots) @ axes.T, (axes * roots) @ axes.T
+def _grown(
+    spaces: Spaces, seeds: Dictionary, options: MappingOptions, search: SearchOptions
+) -> tuple[Dictionary, Progress]:
+    way = options.method if options.method != "vecmap" or options.self_learning else "procrustes"
+    return DICTIONARIES[way](spaces, seeds, options, search)
 
 
 def _usable_anchors(
     source: np.ndarray, target: np.ndarray, pairs: np.ndarray, weights: np.ndarray | None
-) -> tuple[np.ndarray, np.ndarray]:
+) -> Dictionary:
     pairs = np.asarray(pairs, dtype=np.int64).reshape(-1, 2)
     usable = source[pairs[:, 0]].any(axis=1) & target[pairs[:, 1]].any(axis=1)
     weights = np.ones(len(pairs)) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -216,32 +127,14 @@ def _usable_anchors(
     if found < needed:
         raise TooFewAnchorsError(
             f"{found:,} of {len(pairs):,} shared tokens have embeddings on both sides; a rotation in {needed} "
-            f"dimensions needs at least {needed}: give more text, or learn embeddings of at most {max(1, found // 2)} "
-            "dimensions."
+            f"dimensions needs at least {needed}: give more text, learn embeddings of at most {max(1, found // 2)} "
+            "dimensions, or start without anchors (start: unsupervised)."
         )
-    return pairs[usable], weights[usable]
+    return Dictionary(pairs[usable], weights[usable])
 
 
-def _most_frequent(vectors: np.ndarray, counts: np.ndarray | None, cutoff: int) -> np.ndarray:
-    covered = np.flatnonzero(vectors.any(axis=1))
-    if counts is None:
-        return covered[:cutoff]
-    return np.sort(covered[np.argsort(-counts[covered], kind="stable")[:cutoff]])
-
-
-def _dictionary_rows(
-    source: np.ndarray, target: np.ndarray, pairs: np.ndarray, weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    root = np.sqrt(weights)[:, None].astype(np.float32)
-    return source[pairs[:, 0]] * root, target[pairs[:, 1]] * root
-
-
-def _mean_cosine(source: np.ndarray, target: np.ndarray, pairs: np.ndarray) -> float:
-    return float(np.einsum("pd,pd->p", source[pairs[:, 0]], target[pairs[:, 1]]).mean())
-
-
-def _grow(seeds: np.ndarray, seed_weights: np.ndarray, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The seeds and those found pairs that contradict none of them."""
-    free = ~(np.isin(found[:, 0], seeds[:, 0]) | np.isin(found[:, 1], seeds[:, 1]))
-    new_weights = np.full(int(free.sum()), seed_weights.mean())
-    return np.concatenate([seeds, found[free]]), np.concatenate([seed_weights, new_weights])
+DICTIONARIES: dict[str, Callable[[Spaces, Dictionary, MappingOptions, SearchOptions], tuple[Dictionary, Progress]]] = {
+    "procrustes": anchors_alone,
+    "vecmap": self_learning,
+    "muse": refinement,
+}

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from vocabalign.alignment.anchors import anchor_pairs
-from vocabalign.alignment.embeddings import TokenEmbeddings
 from vocabalign.alignment.evidence_layers import Neighbors
-from vocabalign.alignment.mapping import Mapping, MappingOptions, learn_mapping
+from vocabalign.alignment.mapping import Mapping, learn_mapping
+from vocabalign.alignment.mapping_options import MappingOptions
 from vocabalign.alignment.neighbors import csls_top_k, top_k
 from vocabalign.alignment.relative import relative_representations
 from vocabalign.alignment.scores import precision_at
+from vocabalign.alignment.search import SearchOptions
 from vocabalign.errors import TooFewAnchorsError
+from vocabalign.token_embeddings import TokenEmbeddings
 
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.2, 1_000
 # Fewer pairs than this say nothing about a search.
@@ -31,15 +33,18 @@ class MatchOptions:
         space: ``mapped`` (orthogonal map and CSLS, TokAlign++) or ``relative`` (anchors and cosine, TokAlign).
         mapping: choices of the map.
         csls_neighbors: neighbourhood size of CSLS in the final search.
-        device: ``cpu`` or ``cuda``.
-        block_mebibytes: memory for one block of similarities.
+        search: device, memory, library and precision of all searches.
     """
 
     space: Literal["mapped", "relative"] = "mapped"
     mapping: MappingOptions = MappingOptions()
     csls_neighbors: int = 10
-    device: str = "cpu"
-    block_mebibytes: int = 256
+    search: SearchOptions = SearchOptions()
+
+    @property
+    def needs_anchors(self) -> bool:
+        """Whether the space is made from known pairs."""
+        return self.space == "relative" or self.mapping.start == "anchors"
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +76,11 @@ def make_common_space(
     Raises:
         TooFewAnchorsError: the anchors do not determine the space.
     """
-    if len(anchors) < FEWEST_ANCHORS:
+    if options.needs_anchors and len(anchors) < FEWEST_ANCHORS:
         raise TooFewAnchorsError(
             f"The two vocabularies share {len(anchors)} tokens that the text uses; at least {FEWEST_ANCHORS} are "
-            "needed to compare embeddings: give more text, anchor by bytes (anchors: bytes), or use method auto, "
-            "which then goes by spans and segmentation alone."
+            "needed to compare embeddings: give more text, anchor by bytes (anchors: bytes), start without anchors "
+            "(start: unsupervised), or use method auto, which then goes by spans and segmentation alone."
         )
     if options.space == "relative":
         reps = [
@@ -89,9 +94,8 @@ def make_common_space(
         anchors,
         source_counts=source.counts,
         target_counts=target.counts,
-        options=replace(options.mapping, csls_neighbors=options.csls_neighbors),
-        device=options.device,
-        block_mebibytes=options.block_mebibytes,
+        options=options.mapping,
+        search=options.search,
     )
     return CommonSpace(mapping.map_source(source.vectors), mapping.map_target(target.vectors), mapping)
 
@@ -103,6 +107,7 @@ def find_neighbors(
     wanted: np.ndarray,
     k: int,
     options: MatchOptions,
+    allowed: np.ndarray | None = None,
 ) -> Neighbors:
     """The k nearest source tokens of each wanted target token that has a vector.
 
@@ -113,17 +118,18 @@ def find_neighbors(
         wanted: (Q,) int64 target ids.
         k: neighbours.
         options: CSLS in a ``mapped`` space, cosine in a ``relative`` one.
+        allowed: (S,) bool, source tokens that may be found: an unknown token stands for nothing. By default all.
     """
-    sources = np.flatnonzero(space.source.any(axis=1))
+    has_vector = space.source.any(axis=1)
+    sources = np.flatnonzero(has_vector if allowed is None else has_vector & allowed)
     targets = np.flatnonzero(space.target.any(axis=1))
     asked = wanted[np.isin(wanted, targets)]
     keys, queries = space.source[sources], space.target[targets]
-    limits: dict[str, Any] = {"device": options.device, "block_mebibytes": options.block_mebibytes}
     if options.space == "mapped":
         rows = np.searchsorted(targets, asked)
-        scores, found = csls_top_k(keys, queries, k, options.csls_neighbors, queries=rows, **limits)
+        scores, found = csls_top_k(keys, queries, k, options.csls_neighbors, options.search, queries=rows)
     else:
-        scores, found = top_k(space.target[asked], keys, k, **limits)
+        scores, found = top_k(space.target[asked], keys, k, options.search)
     cosines = np.empty_like(scores)
     for column in range(scores.shape[1]):
         cosines[:, column] = np.einsum("qd,qd->q", space.target[asked], keys[found[:, column]])

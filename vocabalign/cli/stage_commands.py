@@ -35,6 +35,13 @@ def embed(**options: Any) -> None:
 @click.option("--target", metavar="DIR", help="Tokenizer (or model) folder that it shall get.")
 @corpus_option
 @click.option("--method", type=click.Choice(["auto", "tokalign", "tokalign++"]), help="How the lexicon is made.")
+@click.option("--anchors", type=click.Choice(["bytes", "strings"]), help="Which tokens count as the same beforehand.")
+@click.option(
+    "--mapping", type=click.Choice(["vecmap", "procrustes", "muse", "relative"]), help="How two spaces become one."
+)
+@click.option("--start", type=click.Choice(["anchors", "unsupervised"]), help="What the map begins with.")
+@click.option("--self-learning/--no-self-learning", default=None, help="Grow the dictionary and map again.")
+@click.option("--view", type=click.Choice(["top-k", "one-best", "one-to-one"]), help="How much of the lexicon is kept.")
 @out_option
 @common
 def align(**options: Any) -> None:
@@ -92,14 +99,31 @@ def distill(**options: Any) -> None:
 
 @click.command()
 @click.argument("models", nargs=-1, metavar="DIR...")
-@corpus_option
-@click.option("--prompt", help="Each model goes on from this text.")
+@click.option("--corpus", multiple=True, metavar="[NAME=]FILE", help="Held-out text; may repeat, each scored as well.")
+@click.option("--prompt", multiple=True, help="Each model goes on from this text; may repeat.")
+@click.option("--num-prompts", type=int, metavar="N", help="Go on from the starts of this many documents.")
+@click.option("--price", multiple=True, metavar="[NAME=]NUMBER", help="Price of a million tokens; may repeat.")
+@click.option("--lexicon", type=click.Path(), metavar="DIR", help="From 'align': BLEU-1 both ways.")
+@click.option("--encoder", metavar="DIR", help="Any encoder: how similar texts are to what the lexicon makes of them.")
+@click.option("--teacher", metavar="MODEL", help="Agreement of each model with this one, and KL.")
+@click.option("--draft-for", metavar="MODEL", help="Each model as a draft for this one (speculative decoding).")
+@click.option("--tasks", type=click.Path(), metavar="DIR", help="Task files for lm-evaluation-harness; local data.")
+@click.option("--floor", metavar="MODEL", help="Its task scores count as nothing retained; else random rows.")
 @out_option
 @common
-def evaluate(models: tuple[str, ...], **options: Any) -> None:
-    """Bits per byte, tokens per kilobyte and a sample of each model; an artefact only with --out."""
+def evaluate(models: tuple[str, ...], price: tuple[str, ...], **options: Any) -> None:
+    """Bits per byte, tokens per kilobyte, cost and samples of each model; an artefact only with --out."""
     from vocabalign.commands import run_evaluate
 
+    if price:
+        pairs = [text.rpartition("=") for text in price]
+        try:
+            prices = {name: float(number) for name, _, number in pairs}
+        except ValueError:
+            raise click.BadParameter("expected NUMBER or NAME=NUMBER", param_hint="--price") from None
+        if "" in prices and len(prices) > 1:
+            raise click.BadParameter("give one NUMBER for all models, or NAME=NUMBER for each", param_hint="--price")
+        options["price_per_million_tokens"] = prices.get("", prices)
     run_evaluate(models, options)
 
 

@@ -58,6 +58,33 @@ class EmbedConfig(StageConfig):
     """How the embeddings are learned."""
 
 
+class MappingSettings(Config):
+    """Choices of the map between embedding spaces; what is left out is as the method's preset has it."""
+
+    centre: bool | None = None
+    """Subtract each space's mean after scaling vectors to length 1."""
+    whiten: bool | None = None
+    """Decorrelate each space on the dictionary before the last rotation (``vecmap``)."""
+    reweight: float | None = Field(default=None, ge=0)
+    """Power of the singular values that multiplies each side after the rotation."""
+    dewhiten: bool | None = None
+    """Undo the whitening in the rotated space."""
+    keep_seeds: bool | None = None
+    """Anchors stay in the dictionary whatever is found."""
+    frequency_cutoff: int | None = Field(default=None, gt=0)
+    """Only this many of the commonest tokens of each side join the dictionary."""
+    unsupervised_tokens: int | None = Field(default=None, gt=0)
+    """Commonest tokens that an unsupervised start looks at."""
+    max_iterations: int | None = Field(default=None, gt=0)
+    """Maps learned at most."""
+    threshold: float | None = Field(default=None, ge=0)
+    """By how much the objective must rise to count as better."""
+    patience: int | None = Field(default=None, gt=0)
+    """Iterations without a better objective before more pairs are kept, or the dictionary is done."""
+    keep_probability: float | None = Field(default=None, gt=0, le=1)
+    """Share of pairs that may join the dictionary at first; it doubles whenever patience has run out."""
+
+
 class AlignConfig(StageConfig):
     """Align two vocabularies and write the lexicon: target token -> source tokens with weights."""
 
@@ -79,11 +106,27 @@ class AlignConfig(StageConfig):
     """Which tokens count as the same beforehand: equal bytes, or (as in the papers) equal raw strings."""
     num_anchors: int | None = Field(default=None, gt=0)
     """Use only the commonest anchors, this many; ``tokalign`` takes 300."""
-    self_learning: bool = True
-    """Grow the dictionary by mutual nearest neighbours and map again, until that no longer helps."""
+    mapping: Literal["vecmap", "procrustes", "muse", "relative"] | None = None
+    """How the two embedding spaces become one: ``vecmap`` (whitened orthogonal map), ``procrustes`` (one rotation),
+    ``muse`` (a rotation refined on what it finds) or ``relative`` (likeness to the anchors). Left out: ``relative``
+    for ``tokalign``, else ``vecmap``."""
+    start: Literal["anchors", "unsupervised"] = "anchors"
+    """What the map begins with: shared tokens, or nothing but how similarities are distributed on both sides."""
+    self_learning: bool | None = None
+    """Grow the dictionary by mutual nearest neighbours and map again, until that no longer helps. Left out: as the
+    method's preset has it (``tokalign++`` does, ``auto`` does not)."""
+    mapping_options: MappingSettings = MappingSettings()
+    """Choices of the map in which it shall differ from its preset."""
     csls_neighbors: int = Field(default=10, gt=0)
     """Neighbourhood size of cross-domain similarity local scaling."""
     top_k: int = Field(default=8, ge=1, le=64)
     """Source tokens kept for each target token."""
+    view: Literal["top-k", "one-best", "one-to-one"] | None = None
+    """How much of the lexicon is written: ``top_k`` weighted source tokens, the best one, or an assignment in which
+    no source token serves twice. Left out: ``top-k`` for ``auto``, else ``one-best`` as in the papers."""
     block_mebibytes: int = Field(default=256, gt=0)
     """Memory for one block of similarities."""
+    search_backend: Literal["auto", "faiss", "torch"] = "auto"
+    """What searches for neighbours; all find the same. ``auto`` is torch; ``faiss`` uses all GPUs that FAISS sees."""
+    search_precision: Literal["float32", "bfloat16"] = "float32"
+    """``bfloat16`` is faster on GPUs; candidates are ranked exactly in any case, so the neighbours are the same."""
