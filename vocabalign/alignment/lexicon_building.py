@@ -124,11 +124,9 @@ def _shares(confidence: np.ndarray) -> np.ndarray:
     return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
 
 
-def _blend(
-    layers: list[Layer], source: Vocabulary, target: Vocabulary, settled: np.ndarray | None
-) -> sparse.csr_matrix:
+def _blend(layers: list[Layer], settled: np.ndarray | None) -> sparse.csr_matrix:
     """(T, S) the layers' weights in their shares, hubs of tokens that are not (T,) settled held down."""
-    blended = sparse.csr_matrix((len(target), len(source)))
+    blended = sparse.csr_matrix(layers[0].weights.shape)
     for layer, share in zip(layers, _shares(np.stack([layer.confidence for layer in layers])), strict=True):
         blended = blended + sparse.diags(share) @ layer.weights
     if settled is None:
