@@ -15,19 +15,10 @@ import numpy as np
 from vocabalign.text.scripts import SEVERAL, token_script
 from vocabalign.text.vocabulary import Vocabulary
 
-# What to put around a token's text: at the start, behind a line end, a letter, a space or a digit, and where white
-# space is given to what follows, before a letter.
-_AROUND = (
-    ("", ""),
-    ("\n", ""),
-    ("a", ""),
-    (" ", ""),
-    ("1", ""),
-    ("", "a"),
-    ("a", "a"),
-    ("-", ""),
-    ("\N{SECTION SIGN}", ""),
-)
+# What to put around a token's text beside line ends: a letter, a space or a mark before it, and behind white space,
+# which is often given to what follows, a letter. At the start and end of a text some tokenizers cut otherwise.
+_AROUND = (("", ""), ("a", ""), (" ", ""), ("", "a"), ("\u00a7", ""))
+_ALONE = (("", ""), ("\u00a7", ""))
 # Continuations ("##ing") show only behind a letter with which they make no longer token: rare letters do.
 _RARE_LETTERS = 24
 _BATCH_TEXTS = 8192
@@ -110,13 +101,17 @@ def _never_given(vocabulary: Vocabulary, texts: dict[int, str], counts: np.ndarr
     """Those of the texts' tokens that no encoding gave, neither for their own text nor for another's."""
     given = np.zeros(len(vocabulary), dtype=bool) if counts is None else counts > 0
     left = {i: text for i, text in texts.items() if not given[i]}
-    # Many at once first: that is nearly all of them, at a fraction of the cost.
-    lines = list(left.values())
-    _encode(vocabulary, ["\n".join(lines[i : i + _LINES]) for i in range(0, len(lines), _LINES)], given)
-    for before, after in (*_AROUND, *((letter, "") for letter in _rare_letters(texts))):
+    components = vocabulary.components
+    continued = components is None or components.continuation or components.word_end
+    letters = _rare_letters(texts) if continued else []
+    # Many in one text first: that finds nearly all of them, at a fraction of the cost.
+    trials = [(_LINES, *around) for around in _AROUND]
+    trials += [(1, *around) for around in (*_ALONE, *((letter, "") for letter in letters))]
+    for lines, before, after in trials:
+        parts = [before + text + after for text in left.values()]
+        _encode(vocabulary, ["\n".join(parts[i : i + lines]) for i in range(0, len(parts), lines)], given)
         left = {i: text for i, text in left.items() if not given[i]}
-        _encode(vocabulary, [before + text + after for text in left.values()], given)
-    return {i: text for i, text in left.items() if not given[i]}
+    return left
 
 
 def _encode(vocabulary: Vocabulary, texts: Sequence[str], given: np.ndarray) -> None:

@@ -6,7 +6,7 @@ fragments of characters with letters (TokAlign++, section 4.2, copies such token
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,24 +14,24 @@ import numpy as np
 
 from vocabalign.text.vocabulary import Vocabulary
 
-Key = Callable[[Vocabulary], Iterator[Hashable]]
+Keys = Callable[[Vocabulary], Sequence[Hashable]]
 SIDES = ("a", "b")
 
 
-def _raw(vocabulary: Vocabulary) -> Iterator[Hashable]:
-    return (raw or None for raw in vocabulary.raw_tokens)
+def _raw(vocabulary: Vocabulary) -> Sequence[Hashable]:
+    return [raw or None for raw in vocabulary.raw_tokens]
 
 
-def _bytes(vocabulary: Vocabulary) -> Iterator[Hashable]:
-    return iter(vocabulary.token_bytes)
+def _bytes(vocabulary: Vocabulary) -> Sequence[Hashable]:
+    return vocabulary.token_bytes
 
 
-def _without_space(vocabulary: Vocabulary) -> Iterator[Hashable]:
-    return (token and (token.removeprefix(b" ") or token) for token in vocabulary.token_bytes)
+def _without_space(vocabulary: Vocabulary) -> Sequence[Hashable]:
+    return [token and (token.removeprefix(b" ") or token) for token in vocabulary.token_bytes]
 
 
-def _relaxed(vocabulary: Vocabulary) -> Iterator[Hashable]:
-    return (token and _lower(token.removeprefix(b" ") or token) for token in vocabulary.token_bytes)
+def _relaxed(vocabulary: Vocabulary) -> Sequence[Hashable]:
+    return [token and _lower(token.removeprefix(b" ") or token) for token in vocabulary.token_bytes]
 
 
 def _lower(token: bytes) -> bytes:
@@ -97,15 +97,15 @@ class Sharing:
 
 def compare_vocabularies(a: Vocabulary, b: Vocabulary) -> Sharing:
     """Find the tokens that two vocabularies share."""
-    return Sharing({rule: _found(key, a, b) for rule, key in RULES.items()}, _false_friends(a, b))
+    return Sharing({rule: _found(keys_of, a, b) for rule, keys_of in RULES.items()}, _false_friends(a, b))
 
 
-def _found(key: Key, a: Vocabulary, b: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
-    keys = list(key(a)), list(key(b))
-    known = set(keys[0]) & set(keys[1])
+def _found(keys_of: Keys, a: Vocabulary, b: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
+    keys = keys_of(a), keys_of(b)
+    known = set(keys[0]).intersection(keys[1])
     # Special tokens and gaps have no bytes, an empty token stands for nothing: neither is shared.
     known -= {None, b""}
-    found = [np.fromiter((item in known for item in side), dtype=bool, count=len(side)) for side in keys]
+    found = [np.fromiter(map(known.__contains__, side), dtype=bool, count=len(side)) for side in keys]
     return found[0], found[1]
 
 
@@ -139,7 +139,7 @@ def _share(found: np.ndarray, counts: np.ndarray) -> float:
     return float(counts[found].sum() / max(counts.sum(), 1))
 
 
-RULES: dict[str, Key] = {
+RULES: dict[str, Keys] = {
     "raw_string": _raw,
     "bytes": _bytes,
     "bytes_up_to_leading_space": _without_space,
