@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Any
 
 from vocabalign.errors import ConfigError
 from vocabalign.text.overrides import Overrides
@@ -52,6 +54,19 @@ class SpecialTokenMap(Mapping[int, list[int]]):
     rules: Mapping[int, str]
     unmapped: tuple[int, ...]
     notes: tuple[str, ...] = ()
+
+    def describe(self, source: Vocabulary, target: Vocabulary, most: int = 40) -> dict[str, Any]:
+        """What was mapped to what and why, as JSON values; of long lists the first, reserved tokens as counts."""
+        named = [i for i in self.sources if not self.rules[i].endswith("role reserved")]
+        return {
+            "mapped": {
+                target.raw_tokens[i]: {"from": [source.raw_tokens[j] for j in self.sources[i]], "by": self.rules[i]}
+                for i in named[:most]
+            },
+            "counts": dict(Counter(self.rules.values())) | ({"unmapped": len(self.unmapped)} if self.unmapped else {}),
+            "unmapped": [target.raw_tokens[i] for i in self.unmapped[:most]],
+            "notes": list(self.notes),
+        }
 
     def __getitem__(self, target_id: int) -> list[int]:
         return self.sources[target_id]
