@@ -33,7 +33,7 @@ def test_all_stages_run_on_real_models_and_each_one_helps(material, heldout, tmp
         ["align", "--source", source, "--target", teacher, "--corpus", corpus, "--out", made["lexicon"]]
         + ["-o", "embeddings.dimensions=32", "-o", "embeddings.epochs=1"],
         ["transplant", "--source", source, "--target", teacher, "--out", made["mean"]]
-        + ["--input-rows", "mean", "--head-rows", "mean", "--untie"],
+        + ["--input-rows", "fvt", "--head-rows", "fvt", "--untie"],
         ["transplant", "--source", source, "--target", teacher, "--lexicon", made["lexicon"], "--corpus", corpus]
         + ["--out", made["transplanted"], "--untie"],
         ["finetune", "--model", made["transplanted"], "--corpus", corpus, "--steps", "60", "--out", made["finetuned"]]

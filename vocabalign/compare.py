@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args
 
@@ -15,7 +15,6 @@ from vocabalign.stages import STAGES, EvaluateConfig, FinetuneConfig, Transplant
 from vocabalign.text.corpus import corpus_files
 
 ROW_METHODS: tuple[str, ...] = get_args(TransplantConfig.model_fields["input_rows"].annotation)
-NEEDS_LEXICON = ("lexicon", "lexicon-one")
 
 
 def compare_rows(
@@ -23,8 +22,11 @@ def compare_rows(
     target: str,
     heldout: Sequence[str],
     corpus: Sequence[str] = (),
-    methods: str = "auto,mean,last,first,decay",
+    methods: str = "auto,fvt,last,first,decay",
     lexicon: str | None = None,
+    source_embeddings: str | None = None,
+    target_embeddings: str | None = None,
+    target_model: str | None = None,
     finetune_steps: int = 0,
     seed: int = 0,
     device: str = "auto",
@@ -37,8 +39,12 @@ def compare_rows(
         target: tokenizer (or model) folder of the new vocabulary.
         heldout: text to score on.
         corpus: text to count on and, with ``finetune_steps``, to train on.
-        methods: row methods separated by commas; each makes embedding rows and head rows alike.
+        methods: row methods separated by commas; each makes embedding rows and head rows alike. ``all`` takes every
+            method that has what it needs.
         lexicon: folder of a lexicon, for the methods that need one.
+        source_embeddings: token embeddings of the source tokenizer, for ``wechsel``.
+        target_embeddings: token embeddings of the target tokenizer, for ``focus`` and ``wechsel``.
+        target_model: a model that owns the target vocabulary, for ``omp``, ``nearest``, ``barycentric``, ``landmark``.
         finetune_steps: also train each result for this many steps, all with the same settings.
         seed: everything random follows from it.
         device: where tensors live.
@@ -49,15 +55,15 @@ def compare_rows(
         byte above the untouched source.
 
     Raises:
-        ConfigError: an unknown method, one that needs a lexicon without one, or training without text.
+        ConfigError: an unknown method, one that needs what was not given, or training without text.
     """
-    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
-    unknown = [name for name in names if name not in ROW_METHODS]
-    if unknown or not names:
-        known = ", ".join(ROW_METHODS)
-        raise ConfigError(f"In --methods '{methods}', unknown: {', '.join(unknown) or 'all'}; there are {known}.")
-    if not lexicon and any(name in NEEDS_LEXICON for name in names):
-        raise ConfigError("The lexicon methods need --lexicon (make one with 'vocabalign align').")
+    given = {
+        "lexicon": lexicon,
+        "source_embeddings": source_embeddings,
+        "target_embeddings": target_embeddings,
+        "target_model": target_model,
+    }
+    names = _chosen(methods, given)
     if finetune_steps and not corpus:
         raise ConfigError("--finetune-steps needs --corpus, the text to train on.")
     corpus_files([*heldout, *corpus])  # told before the first transplant
@@ -67,7 +73,7 @@ def compare_rows(
         models = {"source": source}
         for name in names:
             logger.info("transplanting with %s", name)
-            values = {"source": source, "target": target, "lexicon": lexicon, "corpus": list(corpus), **common}
+            values = {"source": source, "target": target, "corpus": list(corpus), **given, **common}
             values |= {"input_rows": name, "head_rows": name, "out": folder / name}
             models[name] = str(STAGES["transplant"].run(make_config(TransplantConfig, values)))
             if finetune_steps:
@@ -89,6 +95,25 @@ def compare_rows(
         if name != "source"
     ]
     return {"source": untouched, "target": target, "methods": sorted(rows, key=lambda row: row["bits_per_byte"])}
+
+
+def _chosen(methods: str, given: Mapping[str, str | None]) -> list[str]:
+    """The row methods that were asked for, checked before any work."""
+    from vocabalign.transplantation.row_plans import NEEDS
+
+    missing = {name: [field for field in NEEDS.get(name, ()) if not given[field]] for name in ROW_METHODS}
+    if methods.strip() == "all":
+        return [name for name in ROW_METHODS if not missing[name]]
+    names = list(dict.fromkeys(name.strip() for name in methods.split(",") if name.strip()))
+    unknown = [name for name in names if name not in ROW_METHODS]
+    if unknown or not names:
+        known = ", ".join(ROW_METHODS)
+        raise ConfigError(f"In --methods '{methods}', unknown: {', '.join(unknown) or 'all'}; there are {known}.")
+    for name in names:
+        if missing[name]:
+            flags = " and ".join("--" + field.replace("_", "-") for field in missing[name])
+            raise ConfigError(f"The rows '{name}' need {flags} (see 'vocabalign transplant --help').")
+    return names
 
 
 def format_comparison(result: dict[str, Any]) -> str:

@@ -3,11 +3,12 @@ from __future__ import annotations
 import pytest
 
 from tests.alignment.toy import make_texts
-from vocabalign.alignment.embed_stage import load_embeddings, run
+from vocabalign.alignment.embed_stage import run
 from vocabalign.errors import ArtifactError
 from vocabalign.manifests import read_manifest
 from vocabalign.stages import EmbedConfig, EmbeddingOptions
 from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.token_embeddings import load_embeddings
 
 
 def test_the_artefact_is_read_back_for_its_own_tokenizer_only(

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 from tests.alignment.toy import make_texts, make_vocabulary, word_vocabulary
-from vocabalign.alignment.embeddings import TokenEmbeddings, _words_of_tokens, learn_token_embeddings
+from vocabalign.alignment.embeddings import _words_of_tokens, learn_token_embeddings
 from vocabalign.errors import ArtifactError, CorpusError
 from vocabalign.stages import EmbeddingOptions
+from vocabalign.token_embeddings import TokenEmbeddings
 
 OPTIONS = EmbeddingOptions(dimensions=16, epochs=2)
 

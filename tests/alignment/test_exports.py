@@ -3,10 +3,10 @@ from __future__ import annotations
 import numpy as np
 
 from tests.alignment.toy import make_vocabulary
-from vocabalign.alignment.embeddings import TokenEmbeddings
 from vocabalign.alignment.exports import embedding_map, token_text, write_table
 from vocabalign.alignment.mapping import MappingOptions, learn_mapping
 from vocabalign.lexicon import Evidence, Lexicon
+from vocabalign.token_embeddings import TokenEmbeddings
 
 
 def test_tokens_are_written_on_one_line():

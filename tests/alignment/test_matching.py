@@ -3,9 +3,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vocabalign.alignment.embeddings import TokenEmbeddings
 from vocabalign.alignment.matching import MatchOptions, find_neighbors, known_pair_precision, make_common_space
 from vocabalign.errors import TooFewAnchorsError
+from vocabalign.token_embeddings import TokenEmbeddings
 
 
 def rotated(number: int = 300, dimensions: int = 10) -> tuple[TokenEmbeddings, TokenEmbeddings]:

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from vocabalign.alignment.embeddings import TokenEmbeddings
 from vocabalign.alignment.matching import MatchOptions, find_neighbors, make_common_space
 from vocabalign.alignment.relative import relative_representations
+from vocabalign.token_embeddings import TokenEmbeddings
 
 
 def test_it_agrees_with_the_slow_dense_formula():

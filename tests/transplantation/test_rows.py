@@ -13,7 +13,7 @@ def slow_row(pieces, name, side, source):
         return source.float().mean(0)
     count = len(pieces)
     weights = {
-        "mean": [1] * count,
+        "fvt": [1] * count,
         "first": [1] + [0] * (count - 1),
         "last": [0] * (count - 1) + [1],
         "decay": [0.5 ** (count - 1 - i if side == "input" else i) for i in range(count)],

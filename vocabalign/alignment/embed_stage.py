@@ -6,13 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from vocabalign.alignment.embeddings import TokenEmbeddings, learn_token_embeddings
+from vocabalign.alignment.embeddings import learn_token_embeddings
 from vocabalign.artifacts import ArtifactWriter, stage_artifact
-from vocabalign.errors import ArtifactError
 from vocabalign.folders import discard, work_folder
-from vocabalign.manifests import read_manifest
 from vocabalign.stages import EmbedConfig
-from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.token_embeddings import TokenEmbeddings
 
 
 def run(config: EmbedConfig) -> Path:
@@ -58,19 +56,3 @@ def embedding_metrics(embeddings: TokenEmbeddings) -> dict[str, float]:
         "dimensions": int(embeddings.vectors.shape[1]),
         "covered_share": float(embeddings.covered.mean()),
     }
-
-
-def load_embeddings(folder: Path | str, vocabulary: Vocabulary) -> TokenEmbeddings:
-    """Token embeddings that ``embed`` wrote for this very vocabulary.
-
-    Raises:
-        ArtifactError: the folder is not such an artefact, or it belongs to another tokenizer.
-    """
-    read_manifest(folder)
-    embeddings = TokenEmbeddings.load(folder)
-    if embeddings.fingerprint != vocabulary.fingerprint or len(embeddings.counts) != len(vocabulary):
-        raise ArtifactError(
-            f"The token embeddings in {folder} were made with another tokenizer ({len(embeddings.counts):,} tokens) "
-            f"than '{vocabulary.name}' ({len(vocabulary):,} tokens): make them again with 'vocabalign embed'."
-        )
-    return embeddings

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from vocabalign.alignment.embeddings import TokenEmbeddings
 from vocabalign.alignment.mapping import Mapping
 from vocabalign.alignment.neighbors import unit_rows
 from vocabalign.lexicon import Evidence, Lexicon
 from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.token_embeddings import TokenEmbeddings
 
 COLUMNS = ("target_id", "target_token", "evidence", "confidence", "source_tokens")
 

@@ -71,6 +71,22 @@ def out_option(command: Command) -> Command:
     return click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the artefact to write.")(command)
 
 
+def row_sources(command: Command) -> Command:
+    """What some ways of making rows need."""
+    options = [
+        click.option("--source-embeddings", type=click.Path(), metavar="DIR", help="From 'embed'; for wechsel."),
+        click.option("--target-embeddings", type=click.Path(), metavar="DIR", help="From 'embed'; focus and wechsel."),
+        click.option(
+            "--target-model",
+            metavar="MODEL",
+            help="Owns the target vocabulary; for omp, nearest, barycentric and landmark.",
+        ),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def run_stage(stage: str, options: dict[str, Any], describe: Callable[[dict[str, Any]], str] | None = None) -> None:
     """Hand a stage command to ``commands`` (imported late: ``--help`` stays quick).
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vocabalign.cli.options import common, corpus_option, everywhere, out_option
+from vocabalign.cli.options import common, corpus_option, everywhere, out_option, row_sources
 
 
 @click.command()
@@ -86,7 +86,8 @@ def init(name: str | None, out: str | None, overwrite: bool | None, as_json: boo
     "--lexicon", type=click.Path(), metavar="DIR", help="From 'align'; else the lexicon methods are left out."
 )
 @click.option("--heldout", multiple=True, required=True, metavar="FILE", help="Text to score on; may repeat.")
-@click.option("--methods", default="auto,mean,last,first,decay", help="Row methods, separated by commas.")
+@click.option("--methods", default="auto,fvt,last,first,decay", help="Row methods, separated by commas, or 'all'.")
+@row_sources
 @click.option("--finetune-steps", type=int, default=0, help="Train each this many steps too.")
 @corpus_option
 @everywhere

@@ -19,6 +19,8 @@ KIND_NAMES = {
     "mean": "nothing known: the mean row",
     "none": "no evidence",
     "padding": "padding",
+    "similarity": "a mixture of similar tokens",
+    "drawn": "drawn at random or zero",
 }
 LEAST_CERTAIN = 20
 

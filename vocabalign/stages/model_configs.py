@@ -11,6 +11,26 @@ from vocabalign.config import Config, StageConfig
 from vocabalign.stages.references import Corpus, Reference
 
 
+RowMethod = Literal[
+    "auto",
+    "lexicon",
+    "lexicon-one",
+    "last",
+    "first",
+    "decay",
+    "fvt",
+    "focus",
+    "wechsel",
+    "omp",
+    "nearest",
+    "barycentric",
+    "landmark",
+    "mean",
+    "normal",
+    "zero",
+]
+
+
 class TransplantConfig(StageConfig):
     """Give a model the target vocabulary: new embedding and head rows, everything else as it was."""
 
@@ -22,18 +42,24 @@ class TransplantConfig(StageConfig):
     """Lexicon from ``align``; without it shared bytes and the source's own segmentation are used."""
     corpus: Corpus = []
     """Text to count on: how often each token is used, and which source tokens cover it."""
-    input_rows: Literal["auto", "lexicon", "lexicon-one", "last", "first", "mean", "decay"] = "auto"
+    input_rows: RowMethod = "auto"
     """How embedding rows of tokens without an identical twin are made; ``auto`` is measured best."""
-    head_rows: Literal["auto", "lexicon", "lexicon-one", "last", "first", "mean", "decay"] = "auto"
+    head_rows: RowMethod = "auto"
     """How head rows of tokens without an identical twin are made."""
+    source_embeddings: Path | None = None
+    """Token embeddings of the source tokenizer, as written by ``embed``; the rows ``wechsel`` need them."""
+    target_embeddings: Path | None = None
+    """Token embeddings of the target tokenizer; the rows ``focus`` and ``wechsel`` need them."""
+    target_model: Reference | None = None
+    """A model that owns the target vocabulary; the rows ``omp``, ``nearest``, ``barycentric``, ``landmark`` need it."""
     calibrate_head: bool = True
     """Shift head rows by how often each token is used (needs ``corpus``)."""
     untie: bool = False
     """Give a model with tied embeddings a head of its own."""
     pad_to_multiple_of: int | None = Field(default=None, gt=0)
     """Round the number of rows up; padded rows can never be the most likely."""
-    map_tokens: dict[str, str] = {}
-    """Overrides for special tokens, TARGET: SOURCE."""
+    map_tokens: dict[str, str | list[str]] = {}
+    """Overrides for special tokens, TARGET: SOURCE or a list of sources."""
     verify_full: bool | None = None
     """Load the whole model to check it; by default where it is smaller than 2 GB."""
 

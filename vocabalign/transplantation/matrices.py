@@ -20,12 +20,14 @@ from vocabalign.transplantation.calibration import (
 )
 from vocabalign.transplantation.checkpoint import Checkpoint
 from vocabalign.transplantation.provenance import Provenance
+from vocabalign.transplantation.row_plans import RowPlan, Spaces, plan_rows
 from vocabalign.transplantation.rows import make_rows, mean_row
 from vocabalign.transplantation.sources import Sources, TokenClass
 
 # Weight of the input row in a tied row; 0.5 was best or nearly so on the trial pairs (0.2, 0.5, 1, 2 were tried).
 TIED_INPUT_WEIGHT = 0.5
 _BLOCK_ROWS = 4096
+_NO_SPACES = Spaces()
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ def make_new_rows(
     methods: Methods,
     counts: CorpusCounts | None,
     hidden: tuple[torch.Tensor, torch.Tensor] | None,
+    spaces: Spaces = _NO_SPACES,
 ) -> NewRows:
     """Make all new rows.
 
@@ -75,6 +78,7 @@ def make_new_rows(
         counts: of both vocabularies in a corpus; None leaves the head uncalibrated.
         hidden: (N, H) float32 final hidden states of the source on the corpus, and on the corpus and odd texts; None
             where they are not known.
+        spaces: vectors and matrices that some methods need.
 
     Raises:
         ConfigError: a method that does not fit what was given.
@@ -84,33 +88,29 @@ def make_new_rows(
     if methods.untie and checkpoint.head_in_memory is None:
         raise ModelError(f"{checkpoint.folder} has no head that could be untied.")
     tied = checkpoint.tied and not methods.untie
-    names = {"input": methods.input_rows, "head": methods.head_rows}
-    if names["input"] == "auto":
-        names["input"] = sources.automatic("input")
-    if names["head"] == "auto":
-        names["head"] = sources.automatic("head")
-    input_weights, _ = sources.weigh(names["input"], "input")
-    head_weights, head_pieces = sources.weigh(names["head"], "head")
+    old_embedding = checkpoint.read(checkpoint.embedding)
+    old_head = old_embedding if checkpoint.head is None or checkpoint.tied else checkpoint.read(checkpoint.head)
+    inputs = plan_rows(methods.input_rows, "input", sources, spaces, old_embedding)
+    heads = plan_rows(methods.head_rows, "head", sources, spaces, old_head)
     states, all_states = hidden if hidden is not None else (None, None)
     shift = direction = None
     can_shift = checkpoint.bias is not None or states is not None
-    if counts is not None and methods.calibrate_head and can_shift and not sources.same:
+    if counts is not None and methods.calibrate_head and can_shift and heads.pieces is not None and not sources.same:
         # In logits; the model scales what rows and bias give.
-        shift = count_shift(head_pieces, counts) / np.float32(checkpoint.logit_scale)
+        shift = count_shift(heads.pieces, counts) / np.float32(checkpoint.logit_scale)
     if states is not None:
         direction = constant_direction(states)
-    old_embedding = checkpoint.read(checkpoint.embedding)
-    embedding = make_rows(input_weights, old_embedding)
+    embedding = _with_dense(make_rows(inputs.weights, old_embedding), inputs)
     head = bias = None
     if checkpoint.head_in_memory is not None:
-        old_head = old_embedding if checkpoint.tied else checkpoint.read(str(checkpoint.head))
         in_rows = shift is not None and checkpoint.bias is None
-        head = make_rows(head_weights, old_head, shift if in_rows else None, direction if in_rows else None)
+        head = make_rows(heads.weights, old_head, shift if in_rows else None, direction if in_rows else None)
+        head = _with_dense(head, heads)
         if tied:
-            embedding, head = _tie(embedding, head, input_weights, head_weights, states), None
+            embedding, head = _tie(embedding, head, inputs.weights, heads.weights, states), None
         if checkpoint.bias is not None:
             old_bias = checkpoint.read(checkpoint.bias)
-            bias = make_rows(head_weights, old_bias, shift, None if shift is None else torch.tensor(1.0))
+            bias = make_rows(heads.weights, old_bias, shift, None if shift is None else torch.tensor(1.0))
     gaps = np.concatenate([sources.classes == TokenClass.PADDING, np.ones(num_rows - len(sources.classes), bool)])
     embedding = _with_padding(embedding, gaps, checkpoint, sources, direction, all_states, is_head=tied)
     if head is not None:
@@ -120,23 +120,33 @@ def make_new_rows(
         low = (real.min() - 100 / checkpoint.logit_scale).to(bias.dtype)
         bias = torch.cat([bias, low.expand(num_rows - len(bias))])
         bias[torch.from_numpy(gaps)] = low if not sources.same else bias[torch.from_numpy(gaps)]
-    used = [names["input"]] if checkpoint.head_in_memory is None else list(names.values())
+    told = inputs.classes
+    if checkpoint.head_in_memory is not None:
+        told = np.where(told == TokenClass.SEGMENTATION, heads.classes, told).astype(np.uint8)
     beyond = np.full(num_rows - len(target), TokenClass.PADDING, np.uint8)
-    classes = np.concatenate([sources.classes_for(*used), beyond])
+    classes = np.concatenate([told, beyond])
     padded = _padder(num_rows)
     provenance = Provenance(
         source=str(checkpoint.folder.absolute()),
         target=target.name,
-        methods=names,
+        methods={"input": inputs.method, "head": heads.method},
         tied=tied,
         classes=classes,
-        input=padded(input_weights),
-        head=padded(head_weights),
+        input=padded(inputs.weights),
+        head=padded(heads.weights),
         shift=None if shift is None else np.pad(shift, (0, num_rows - len(shift))),
         confidence=np.pad(sources.confidence, (0, num_rows - len(target))),
         counts=None if counts is None else counts.target,
     )
     return NewRows(embedding, head, bias, provenance)
+
+
+def _with_dense(rows: torch.Tensor, plan: RowPlan) -> torch.Tensor:
+    """The rows with those of the plan that are no mixture."""
+    ids, dense = plan.dense
+    if len(ids):
+        rows[torch.from_numpy(ids)] = dense.to(rows.dtype)
+    return rows
 
 
 def _tie(

@@ -196,7 +196,7 @@ RowMethod = Callable[[Pieces, Side], np.ndarray]
 SEGMENTATION_METHODS: dict[str, RowMethod] = {
     "last": weigh_last,
     "first": weigh_first,
-    "mean": weigh_evenly,
+    "fvt": weigh_evenly,
     "decay": weigh_decaying,
 }
 LEXICON_METHODS: dict[str, RowMethod] = {

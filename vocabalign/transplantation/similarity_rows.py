@@ -63,6 +63,44 @@ def mix_by_sparsemax(wanted: Tensor, shared: Tensor) -> Mixture:
     return _joined(parts)
 
 
+def mix_by_softmax(wanted: Tensor, candidates: Tensor, *, neighbors: int = 10, temperature: float = 0.1) -> Mixture:
+    """WECHSEL: the softmax of the cosines to the K nearest candidates.
+
+    Args:
+        wanted: (M, D) vectors in the candidates' space; a zero vector gets no weights.
+        candidates: (O, D), none of them zero.
+        neighbors: K.
+        temperature: of the softmax.
+
+    Reference:
+        Minixhofer, Paischer and Rekabsaz (2022), WECHSEL, section 3.2.
+    """
+    known = wanted.norm(dim=1) > 0
+    parts = []
+    for begin, cosines in _cosine_blocks(wanted, candidates):
+        values, places = cosines.topk(min(neighbors, len(candidates)), dim=1)
+        weights = (values / temperature).softmax(1) * known[begin : begin + len(cosines), None]
+        row, column = weights.nonzero(as_tuple=True)
+        parts.append(Mixture(row + begin, places[row, column], weights[row, column]))
+    return _joined(parts)
+
+
+def map_by_shared(vectors: Tensor, shared: Tensor, others: Tensor) -> Tensor:
+    """(M, D) unit vectors turned into another space by the orthogonal map of tokens that both spaces have.
+
+    Args:
+        vectors: (M, D) to map; zero vectors stay zero.
+        shared: (O, D) vectors of shared tokens in the same space.
+        others: (O, D) vectors of the same tokens in the other space.
+
+    Reference:
+        Schönemann (1966): with unit rows X and Y the map is ``U V^T`` of ``X^T Y = U S V^T``.
+    """
+    x, y, units = (torch.nn.functional.normalize(part, dim=1) for part in (shared, others, vectors))
+    left, _, right = torch.linalg.svd((x.T @ y).double(), full_matrices=False)
+    return units @ (left @ right).to(units.dtype)
+
+
 def mix_nearest(
     wanted: Tensor, shared: Tensor, *, neighbors: int = 64, weighting: Literal["distance", "barycentric"] = "distance"
 ) -> Mixture:

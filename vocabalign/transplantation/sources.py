@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 
@@ -11,10 +12,13 @@ from scipy import sparse
 
 from vocabalign.errors import ArtifactError, ConfigError
 from vocabalign.lexicon import Evidence, Lexicon
+from vocabalign.text.overrides import Overrides
 from vocabalign.text.segmentation import idle_ids, ids_in_running_text, segment_many
-from vocabalign.text.special_tokens import map_special_tokens
+from vocabalign.text.special_tokens import SpecialTokenMap, map_special_tokens
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, RowMethod, Side
+
+logger = logging.getLogger("vocabalign")
 
 AUTO: dict[Side, str] = {"input": "last", "head": "first"}
 GUIDED = "last-or-lexicon"
@@ -38,6 +42,10 @@ class TokenClass(IntEnum):
     """Nothing is known: the mean of the source's rows, which can never be the most likely."""
     PADDING = 5
     """No token has this id."""
+    SIMILARITY = 6
+    """Source tokens that are similar by token embeddings, or by the rows of the target vocabulary's owner."""
+    DRAWN = 7
+    """Drawn from the distribution of the source's rows, or zero: nothing is known of the token."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +60,7 @@ class Sources:
         num_sources: S, rows of the source.
         same: the two vocabularies are one and the same.
         guided: (T,) bool, tokens about which the lexicon knows more than the segmentation.
+        special: how special tokens were mapped; None for the same vocabulary.
     """
 
     pieces: Pieces
@@ -61,6 +70,7 @@ class Sources:
     num_sources: int
     same: bool
     guided: np.ndarray
+    special: SpecialTokenMap | None = None
 
     @property
     def fixed(self) -> np.ndarray:
@@ -110,7 +120,7 @@ class Sources:
 
 
 def find_sources(
-    source: Vocabulary, target: Vocabulary, num_sources: int, lexicon: Lexicon | None, map_tokens: Mapping[str, str]
+    source: Vocabulary, target: Vocabulary, num_sources: int, lexicon: Lexicon | None, map_tokens: Overrides
 ) -> Sources:
     """Find the source tokens of every target token.
 
@@ -123,12 +133,17 @@ def find_sources(
 
     Raises:
         ArtifactError: the lexicon was made for other vocabularies.
-        ConfigError: an override names a token that does not exist.
+        ConfigError: an override names a token that does not exist or has no row, or contradicts another.
     """
     if lexicon is not None:
         check_lexicon(lexicon, source, target)
     same = source.fingerprint == target.fingerprint and not map_tokens
-    lists, classes, idle = _identity(target) if same else _sources_by_bytes(source, target, map_tokens)
+    special = None if same else map_special_tokens(source, target, map_tokens)
+    if special is None:
+        lists, classes, idle = _identity(target)
+    else:
+        _check_rows(source, special, num_sources)
+        lists, classes, idle = _sources_by_bytes(source, target, special)
     pieces = Pieces.from_lists(lists).without(lambda ids: ids >= num_sources)
     entries = None
     if lexicon is not None:
@@ -145,7 +160,20 @@ def find_sources(
         guided = cut & np.isin(lexicon.evidence, _GUIDES) & (entries.lengths > 0)
         told = guided | (classes == TokenClass.LEXICON)
         confidence[told] = np.maximum(confidence, lexicon.confidence)[told]
-    return Sources(pieces, entries, classes, confidence, num_sources, same, guided)
+    return Sources(pieces, entries, classes, confidence, num_sources, same, guided, special)
+
+
+def _check_rows(source: Vocabulary, special: SpecialTokenMap, num_sources: int) -> None:
+    """Refuse overrides that name tokens beyond the model's rows; tell how collisions were resolved."""
+    for target_id, rule in special.rules.items():
+        missing = [i for i in special[target_id] if i >= num_sources]
+        if rule == "override" and missing:
+            raise ConfigError(
+                f"The override for special tokens takes '{source.raw_tokens[missing[0]]}', id {missing[0]:,}, but the "
+                f"source model has {num_sources:,} rows: name a token that has one."
+            )
+    for note in special.notes:
+        logger.info("special tokens: %s", note)
 
 
 def check_lexicon(lexicon: Lexicon, source: Vocabulary, target: Vocabulary) -> None:
@@ -182,7 +210,7 @@ def _identity(target: Vocabulary) -> tuple[list[list[int]], np.ndarray, np.ndarr
 
 
 def _sources_by_bytes(
-    source: Vocabulary, target: Vocabulary, map_tokens: Mapping[str, str]
+    source: Vocabulary, target: Vocabulary, special: SpecialTokenMap
 ) -> tuple[list[list[int]], np.ndarray, np.ndarray]:
     """Twins by bytes, special tokens by role, the rest by the source's segmentation.
 
@@ -193,7 +221,6 @@ def _sources_by_bytes(
     Returns:
         Lists of source ids, (T,) classes, and (T,) bool: which tokens are idle.
     """
-    special = map_special_tokens(source, target, map_tokens)
     twins, main_ids = ids_in_running_text(source), ids_in_running_text(target)
     idle_twins = idle_ids(source, twins)
     idle = np.zeros(len(target), bool)

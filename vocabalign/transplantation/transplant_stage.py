@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from vocabalign.manifests import write_json
 from vocabalign.models import pick_device, pick_dtype, resolve
 from vocabalign.stages import TransplantConfig
 from vocabalign.text.corpus import read_texts
+from vocabalign.text.overrides import Overrides
 from vocabalign.text.probes import probe_texts
 from vocabalign.text.tokenizers import load_vocabulary, save_tokenizer
 from vocabalign.text.vocabulary import Vocabulary
@@ -27,7 +28,9 @@ from vocabalign.transplantation.calibration import CorpusCounts, count_corpus, f
 from vocabalign.transplantation.card import write_card
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
 from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
+from vocabalign.transplantation.row_plans import Spaces
 from vocabalign.transplantation.sources import counterparts, find_sources
+from vocabalign.transplantation.spaces import open_spaces, refuse_missing
 from vocabalign.transplantation.surgery import Ids, write_model_files
 from vocabalign.transplantation.verify import verify_model
 
@@ -43,9 +46,10 @@ class Options:
 
     methods: Methods = field(default_factory=Methods)
     pad_to_multiple_of: int | None = None
-    map_tokens: Mapping[str, str] = field(default_factory=dict)
+    map_tokens: Overrides = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"
+    spaces: Spaces = field(default_factory=Spaces)
 
 
 def run(config: TransplantConfig) -> Path:
@@ -58,6 +62,7 @@ def run(config: TransplantConfig) -> Path:
         target = load_vocabulary(config.target)
         lexicon = None if config.lexicon is None else Lexicon.load(config.lexicon)
         texts = read_texts(config.corpus) if config.corpus else None
+        refuse_missing(config)
         _write(writer, config, target, lexicon, texts, tokenizer_folder=resolve(config.target))
     return Path(config.out)
 
@@ -90,7 +95,8 @@ def _write(
     """Rows, files, tokenizer, card; then everything is read back."""
     seconds: dict[str, float] = {}
     methods = Methods(config.input_rows, config.head_rows, config.calibrate_head, config.untie)
-    options = Options(methods, config.pad_to_multiple_of, config.map_tokens, config.device, config.dtype)
+    spaces = open_spaces(config, target)
+    options = Options(methods, config.pad_to_multiple_of, config.map_tokens, config.device, config.dtype, spaces)
     writer.metrics |= transplant_model(
         resolve(config.source), target, writer.folder, lexicon=lexicon, texts=texts, options=options, seconds=seconds
     )
@@ -160,14 +166,17 @@ def transplant_model(
         with _timed(seconds, "hidden_states"):
             states = _hidden_states(checkpoint, source, counts, options)
     with _timed(seconds, "rows"):
-        rows = make_new_rows(checkpoint, sources, target, num_rows, options.methods, counts, states)
+        rows = make_new_rows(checkpoint, sources, target, num_rows, options.methods, counts, states, options.spaces)
     with _timed(seconds, "writing"):
         out.mkdir(parents=True, exist_ok=True)
         untouched = sources.same and num_rows == checkpoint.num_rows
         ids = None if untouched else Ids(num_rows, target.roles, counterparts(sources))
         write_model_files(checkpoint, out, rows.embedding, rows.head, rows.bias, ids)
         rows.provenance.write(out, target)
-    return _metrics(checkpoint, target, rows, counts)
+    metrics = _metrics(checkpoint, target, rows, counts)
+    return (
+        metrics if sources.special is None else metrics | {"special_tokens": sources.special.describe(source, target)}
+    )
 
 
 def _hidden_states(
