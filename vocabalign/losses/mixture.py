@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from vocabalign.losses.divergences import Divergence
+from vocabalign.losses.kernels import kernel_kind, triton_rows
 from vocabalign.losses.logits import NEVER
 from vocabalign.losses.pairs import Pair, normalise_
 from vocabalign.losses.shaping import standardise_, standardise_back_
@@ -70,6 +71,9 @@ class MixtureRows:
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
         """(3 + K, C) values; the student's logits become the gradient."""
         z, teacher = logits
+        kind = None if self.standardised or self.excluded is not None else kernel_kind(z, self.terms)
+        if kind is not None:
+            return self.by_kernel(z, teacher, rows, gradient, kind)
         labels = self.labels[rows, None]
         plain = self.temperature == 1 and not self.standardised and self.excluded is None and self.shared == z.shape[1]
         soft = z if plain else z[:, : self.shared].clone()
@@ -86,6 +90,27 @@ class MixtureRows:
                 standardise_back_(total, *back)
             write_mixture(z, q, total, labels, self.weight)
         return torch.stack([mixed, entropy, *values])
+
+    def by_kernel(
+        self, z: Tensor, teacher: Tensor, rows: slice, gradient: bool, kind: tuple[int, float, float]
+    ) -> Tensor:
+        """The same by one Triton kernel, for a single divergence with a number as coefficient."""
+        module = triton_rows()
+        assert module is not None  # there is a kind only where there is a module
+        coefficient = self.weight * self.factor * float(self.terms[0][1])
+        entropy, value = module.mixture_rows(
+            z,
+            teacher,
+            self.labels[rows],
+            kind,
+            weight=self.weight,
+            temperature=self.temperature,
+            teacher_temperature=self.teacher_temperature,
+            gradient_scale=coefficient / self.temperature,
+            gradient=gradient,
+        )
+        mixed = (1 - self.weight) * entropy + coefficient * value
+        return torch.stack([mixed, entropy, value * float(self.terms[0][1]), value])
 
     def _shape(self, logits: Tensor, temperature: float, keep: bool) -> tuple[Tensor, Tensor] | None:
         """Leave out ids, take z-scores and divide by the temperature, in place; what the way back needs."""
