@@ -64,7 +64,7 @@ def test_a_class_that_rebuilds_the_tokenizer_is_not_believed(byte_level_folder, 
     assert load_vocabulary(folder).encode_batch(probe_texts()) == raw_ids(folder, probe_texts())
 
 
-@pytest.mark.parametrize("model_type", [None, "llama", "gpt_neox", "gpt2", "qwen2", "qwen3"])
+@pytest.mark.parametrize("model_type", [None, "llama", "gpt_neox", "gpt2", "qwen2", "qwen3", "siglip2"])
 def test_saved_beside_a_model(byte_level_folder, metaspace_folder, tmp_path, model_type):
     for source in (byte_level_folder, metaspace_folder):
         out = tmp_path / source.name
@@ -73,7 +73,7 @@ def test_saved_beside_a_model(byte_level_folder, metaspace_folder, tmp_path, mod
         if model_type is not None:
             (out / "config.json").write_text(json.dumps({"model_type": model_type}))
         remedy = save_tokenizer(source, out)
-        assert remedy == ("auto_map" if model_type == "qwen2" else "plain")
+        assert remedy == ("auto_map" if model_type in ("qwen2", "siglip2") else "plain")
         assert not (out / "vocab.json").exists()
         assert (out / "tokenizer.json").read_bytes() == (source / "tokenizer.json").read_bytes()
         reloaded = AutoTokenizer.from_pretrained(out)
@@ -84,6 +84,25 @@ def test_saved_beside_a_model(byte_level_folder, metaspace_folder, tmp_path, mod
         config = json.loads((out / "tokenizer_config.json").read_text())
         assert config["tokenizer_class"] == "PreTrainedTokenizerFast"
         assert not isinstance(config.get("extra_special_tokens"), list)
+
+
+@pytest.mark.slow
+def test_saved_beside_a_model_of_every_type(byte_level_folder, metaspace_folder, tmp_path):
+    """Those that transformers lists as having wrong classes on the hub, and the usual ones; none may fail."""
+    from transformers.models.auto.tokenization_auto import MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS
+
+    usual = (
+        "llama mistral mixtral gemma gemma2 gemma3 gemma3_text phi gptj opt olmo olmo2 falcon smollm3 granite mpt bloom"
+    )
+    usual += " cohere starcoder2 stablelm llama4 deepseek_v3 mamba qwen2_moe qwen3_moe glm4 gpt_oss t5 bert qwen2_5_vl"
+    for model_type in sorted({*usual.split(), *MODELS_WITH_INCORRECT_HUB_TOKENIZER_CLASS}):
+        for source in (byte_level_folder, metaspace_folder):
+            out = tmp_path / f"{model_type}-{source.name}"
+            out.mkdir()
+            (out / "config.json").write_text(json.dumps({"model_type": model_type}))
+            save_tokenizer(source, out)
+            ids = AutoTokenizer.from_pretrained(out)(probe_texts(), add_special_tokens=False).input_ids
+            assert ids == raw_ids(source, probe_texts()), model_type
 
 
 def test_saving_keeps_changes_and_the_chat_template(byte_level_folder, tmp_path):

@@ -105,9 +105,12 @@ def describe_difference(
     if backend is None:
         return f"{type(tokenizer).__name__} is not a fast tokenizer"
     encode = make_encode_batch(backend)
-    text = first_difference(
-        lambda text: encode([text])[0], lambda text: raw.encode(text, add_special_tokens=False).ids, texts
-    )
+    try:
+        text = first_difference(
+            lambda text: encode([text])[0], lambda text: raw.encode(text, add_special_tokens=False).ids, texts
+        )
+    except Exception as error:  # a rebuilt tokenizer may lack what its own parts name
+        return f"it cannot encode text ({one_line(error)})"
     if text is not None:
         return f"it gives other ids for {text[:60]!r}"
     if compare_size and backend.get_vocab_size() != raw.get_vocab_size():
