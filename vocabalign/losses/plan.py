@@ -15,6 +15,9 @@ from vocabalign.losses.logits import Head, Projection, check_head
 # Logits of all sides in one block. A matrix product over few rows is bound by reading the head.
 BLOCK_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
 CPU_BLOCK_ROWS = 256
+# So that a block stays small beside the logits of a small batch as well.
+LEAST_BLOCKS = 4
+LEAST_ROWS = 16
 CPU_TILE_BYTES = 1 << 20
 
 
@@ -92,7 +95,8 @@ class Plan:
         self.product = self._product_dtype()
         widths = [side.head.num_rows for side in sides]
         allowance = block_bytes or BLOCK_BYTES.get(self.device.type, 256 << 20)
-        self.block_rows = max(16, allowance // (sum(widths) * self.exact.itemsize))
+        self.block_rows = min(allowance // (sum(widths) * self.exact.itemsize), -(-self.count // LEAST_BLOCKS))
+        self.block_rows = max(LEAST_ROWS, self.block_rows)
         self.tile_rows = self.block_rows
         if self.device.type == "cpu":
             self.block_rows = min(self.block_rows, CPU_BLOCK_ROWS)
