@@ -14,7 +14,7 @@ from vocabalign.alignment.search import ROUNDING, SEARCHES, SearchOptions
 # order of near ties at the boundary is only settled with a few in reserve. bfloat16 needs more of them.
 RESERVE = {"float32": 8, "bfloat16": 64}
 # The exact ranking gathers candidates in portions that stay in a processor's cache.
-RANKED_BYTES = 4 << 20
+RANKED_BYTES = 1 << 20
 
 
 def top_k(
@@ -86,18 +86,38 @@ class _Engine:
             best[rows], best_ids[rows] = self._again(self.queries[doubtful], offsets, k)
         return best, best_ids
 
+    def mean_of_nearest(self, k: int) -> np.ndarray:
+        """(R,) float32 mean similarity of the k nearest of the present block, without offsets.
+
+        Which of two keys is taken that differ by rounding changes a mean by less than its last bit.
+        """
+        if self.precision != "float32":
+            return self.nearest(k, with_offsets=False)[0].mean(axis=1)
+        candidates, _ = self.search.candidates(min(k, len(self.keys)), with_offsets=False)
+        return self._exact_scores(candidates).mean(dim=1).float().cpu().numpy()
+
     def _ranked(self, candidates: torch.Tensor, offsets: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """All candidates with their scores in float64, by descending score and then by id."""
         ids = candidates.sort(dim=1).values
-        scores = torch.empty(ids.shape, dtype=torch.float64, device=ids.device)
-        rows = max(1, RANKED_BYTES // (20 * ids.shape[1] * self.keys.shape[1]))
-        if self.keys.is_cuda:
-            rows *= 256
-        for start in range(0, len(ids), rows):
-            part = slice(start, start + rows)
-            vectors = self.keys[ids[part]].double()
-            scores[part] = (vectors * self.queries[part, None].double()).sum(-1)
+        scores = self._exact_scores(ids)
         return _by_score(scores if offsets is None else scores + offsets[ids], ids)
+
+    def _exact_scores(self, ids: torch.Tensor) -> torch.Tensor:
+        """(R, C) float64 products of the present queries with the keys of these (R, C) ids."""
+        if self.keys.is_cuda:
+            rows = max(1, (self.options.block_mebibytes << 20) // (20 * ids.shape[1] * self.keys.shape[1]))
+            parts = [slice(start, start + rows) for start in range(0, len(ids), rows)]
+            return torch.cat(
+                [torch.einsum("qd,qcd->qc", self.queries[p].double(), self.keys[ids[p]].double()) for p in parts]
+            )
+        # numpy sums in float64 without a float64 copy.
+        keys, queries, rows = self.keys.numpy(), self.queries.numpy(), ids.numpy()
+        step = max(1, RANKED_BYTES // (4 * ids.shape[1] * self.keys.shape[1]))
+        scores = np.empty(rows.shape)
+        for start in range(0, len(rows), step):
+            part = slice(start, start + step)
+            np.einsum("qd,qcd->qc", queries[part], keys[rows[part]], dtype=np.float64, out=scores[part])
+        return torch.from_numpy(scores)
 
     def _again(self, queries: torch.Tensor, offsets: torch.Tensor | None, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows whose candidates may be too few: in float32 after bfloat16, else every key in float64."""
@@ -140,7 +160,9 @@ def unit_rows(vectors: np.ndarray) -> np.ndarray:
 
 def mean_similarity(queries: np.ndarray, keys: np.ndarray, k: int, search: SearchOptions | None = None) -> np.ndarray:
     """(Q,) float32: mean cosine of each query to its k nearest keys (``r`` of CSLS); rows of length 1."""
-    return top_k(queries, keys, k, search)[0].mean(axis=1)
+    engine = _Engine(keys, None, k, search or SearchOptions())
+    parts = [engine.mean_of_nearest(k) for _ in engine.blocks(queries)]
+    return np.concatenate(parts) if parts else np.zeros(len(queries), dtype=np.float32)
 
 
 def csls_top_k(
@@ -179,7 +201,7 @@ def csls_top_k(
     engine = _Engine(source, -of_source.astype(np.float64) / 2, max(k, csls_neighbors), search)
     parts = []
     for _ in engine.blocks(asked):
-        of_target = engine.nearest(csls_neighbors, with_offsets=False)[0].mean(axis=1)
+        of_target = engine.mean_of_nearest(csls_neighbors)
         halves, ids = engine.nearest(k, with_offsets=True)
         parts.append((2 * halves - of_target[:, None], ids))
     return _joined(parts, min(k, len(source)))
