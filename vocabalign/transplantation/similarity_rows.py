@@ -161,11 +161,13 @@ def mix_by_pursuit(wanted: Tensor, shared: Tensor, *, atoms: int = 64) -> Mixtur
         Goddard and Fernandes Neto (2025), Training-Free Tokenizer Transplantation via Orthogonal Matching Pursuit;
         Pati, Rezaiifar and Krishnaprasad (1993).
     """
+    # With as many atoms as dimensions the last ones are nearly parallel to the rest: float32 would not do.
+    wanted, shared = wanted.double(), shared.double()
     lengths = shared.norm(dim=1)
     units = shared / lengths.clamp(min=_TINY)[:, None]
     steps = min(atoms, *shared.shape)
     parts = []
-    for begin, block in _blocks(wanted, len(shared) + 2 * steps * shared.shape[1]):
+    for begin, block in _blocks(wanted, 2 * len(shared) + 4 * steps * shared.shape[1]):
         chosen, weights = _pursue(block, units, lengths > 0, steps)
         weights = weights / lengths[chosen].clamp(min=_TINY)
         owners = (torch.arange(len(block)) + begin).repeat_interleave(steps)
