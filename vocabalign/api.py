@@ -268,7 +268,8 @@ def _read_models(metrics: Path) -> list[dict[str, Any]]:
 
 def _from_fields(config_class: type[AnyStageConfig], fields: dict[str, Any], where: str) -> AnyStageConfig:
     given = {name: value for name, value in fields.items() if value is not None}
-    listed: dict[str, Any] = {name: as_list(given[name]) for name in ("corpus", "heldout") if name in given}
+    texts = [name for name in ("corpus", "heldout") if name in given and not isinstance(given[name], Mapping)]
+    listed: dict[str, Any] = {name: as_list(given[name]) for name in texts}
     return make_config(config_class, {**given, **listed}, where)
 
 

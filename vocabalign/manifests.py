@@ -46,10 +46,9 @@ def write_json(path: Path, value: object) -> None:
 def run_identity(stage: str, config: Mapping[str, Any], inputs: Mapping[str, Any]) -> dict[str, Any]:
     """Everything that decides a stage's result; two runs with equal identities give the same artefact."""
     # Where things are does not matter, what they are does; of named inputs the names do.
-    ignored = ("out", "overwrite", *(name for name, value in inputs.items() if value and name != "models"))
-    settings = {key: value for key, value in config.items() if key not in ignored}
-    if isinstance(settings.get("models"), dict):
-        settings["models"] = list(settings["models"])
+    named = [name for name, value in inputs.items() if value and isinstance(config.get(name), dict)]
+    ignored = ("out", "overwrite", *(name for name, value in inputs.items() if value and name not in named))
+    settings = {key: list(value) if key in named else value for key, value in config.items() if key not in ignored}
     fingerprint = fingerprint_run_of if stage == "report" else fingerprint_paths
     return {
         "stage": stage,

@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from vocabalign.errors import ConfigError, CorpusError, ModelError
-from vocabalign.evaluation.evaluate_stage import evaluate_models, measure, run
+from vocabalign.evaluation.evaluate_stage import run
+from vocabalign.evaluation.measuring import evaluate_models, measure
 from vocabalign.evaluation.table import format_score, format_table, shorten
 from vocabalign.stages import EvaluateConfig
 
@@ -58,7 +59,7 @@ def test_nothing_to_do_is_told(tiny_llama):
 
 def test_all_models_are_looked_at_before_the_first_is_scored(tiny_llama, tmp_path, monkeypatch):
     scored = []
-    monkeypatch.setattr("vocabalign.evaluation.evaluate_stage._measure_model", lambda *a, **k: scored.append(a))
+    monkeypatch.setattr("vocabalign.evaluation.measuring._measure_model", lambda *a, **k: scored.append(a))
     (tmp_path / "empty").mkdir()
     for bad in (tmp_path / "nowhere", tmp_path / "empty"):
         with pytest.raises(ModelError, match=bad.name):

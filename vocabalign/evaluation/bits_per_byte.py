@@ -51,6 +51,21 @@ class DocumentScores:
         """Over all documents together: bits of the text divided by its bytes."""
         return float(self.nats.sum() / math.log(2) / self.num_bytes.sum())
 
+    def normalised_perplexity(self, num_reference_tokens: int) -> float:
+        """``exp(nats / tokens of one tokenizer)``, the same tokenizer for every model.
+
+        Bits per byte on another scale: comparable between vocabularies, unlike perplexity per own token.
+
+        Reference:
+            Wei et al. (2023), Skywork; in TokAlign (2506.03523) and TokAlign++ (2605.13429) normalised to the
+            vocabulary of the source model.
+        """
+        return float(np.exp(self.nats.sum() / num_reference_tokens)) if num_reference_tokens else math.nan
+
+    def select(self, documents: np.ndarray) -> DocumentScores:
+        """Some of the documents; ``documents`` is (N,) bool or indices."""
+        return DocumentScores(self.nats[documents], self.num_bytes[documents], self.num_tokens[documents])
+
 
 class Window(NamedTuple):
     """Tokens ``start:end`` of a document, of which ``first:end`` are scored; 0 is the start token."""

@@ -1,11 +1,12 @@
-"""What a model writes: a greedy continuation of a prompt, how fast it comes, and how sane it is."""
+"""What a model writes: greedy continuations of prompts, how fast they come, and how sane they are."""
 
 from __future__ import annotations
 
 import codecs
 import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from vocabalign.evaluation.bits_per_byte import start_token
 from vocabalign.models import context_length
@@ -31,6 +32,8 @@ class Sample:
         unknown_tokens: tokens that stand for no text (unknown, special or padded ids).
         replacement_characters: characters in ``text`` that came from broken UTF-8.
         repetition_share: share in [0, 1] of its 16-byte strings that it had written before.
+        invalid_bytes: bytes that are no UTF-8; a character that the end cut in two does not count.
+        seconds: prompt included.
     """
 
     text: str
@@ -40,6 +43,8 @@ class Sample:
     unknown_tokens: int
     replacement_characters: int
     repetition_share: float
+    invalid_bytes: int
+    seconds: float
 
 
 def write_sample(model: PreTrainedModel, vocabulary: Vocabulary, prompt: str, num_tokens: int) -> Sample:
@@ -74,7 +79,48 @@ def write_sample(model: PreTrainedModel, vocabulary: Vocabulary, prompt: str, nu
         unknown_tokens=sum(piece is None for piece in pieces),
         replacement_characters=_count_broken(data),
         repetition_share=repetition_share(data),
+        invalid_bytes=invalid_bytes(data),
+        seconds=seconds,
     )
+
+
+def sample_record(samples: Sequence[Sample], prompts: Sequence[str]) -> dict[str, Any]:
+    """The keys of one model in metrics.json: the first sample by itself, all of them, and what they are together.
+
+    Args:
+        samples: one for each prompt.
+        prompts: what they go on from.
+    """
+    first = asdict(samples[0])
+    seconds = sum(sample.seconds for sample in samples)
+    tokens, written = (sum(getattr(sample, name) for sample in samples) for name in ("tokens", "bytes"))
+    shares = [sample.repetition_share for sample in samples if sample.bytes]
+    return {
+        "sample": first.pop("text"),
+        **{f"sample_{key}": value for key, value in first.items()},
+        "samples": [{"prompt": prompt, **asdict(sample)} for prompt, sample in zip(prompts, samples, strict=True)],
+        "generation_bytes_per_second": written / seconds if tokens else 0.0,
+        "generation_tokens_per_second": tokens / seconds if tokens else 0.0,
+        "generation_repetition_share": sum(shares) / len(shares) if shares else 0.0,
+        "generation_unknown_tokens": sum(sample.unknown_tokens for sample in samples),
+        "generation_invalid_bytes": sum(sample.invalid_bytes for sample in samples),
+    }
+
+
+def pick_prompts(texts: Sequence[str], domains: Sequence[str | None], number: int) -> list[str]:
+    """Starts of ``number`` documents: the first of each domain, then the second of each, and so on.
+
+    Args:
+        texts: N documents.
+        domains: their names, or empty.
+        number: prompts wanted; fewer where there are fewer documents.
+    """
+    seen: dict[str | None, int] = {}
+    ranks = []
+    for index, domain in enumerate(domains or [None] * len(texts)):
+        ranks.append((seen.setdefault(domain, 0), index))
+        seen[domain] += 1
+    return [default_prompt(texts[index]) for _, index in sorted(ranks)[:number]]
 
 
 def default_prompt(text: str, characters: int = PROMPT_CHARACTERS) -> str:
@@ -107,6 +153,17 @@ def repetition_share(data: bytes, length: int = REPETITION_BYTES) -> float:
     if total < 1:
         return 0.0
     return 1 - len({data[i : i + length] for i in range(total)}) / total
+
+
+def invalid_bytes(data: bytes) -> int:
+    """Bytes that are part of no UTF-8 character; a beginning of one at the very end does not count.
+
+    Example:
+        >>> invalid_bytes("é".encode() + bytes([0xA9, 0x41, 0xC3]))
+        1
+    """
+    decoder = codecs.getincrementaldecoder("utf-8")(errors="ignore")
+    return len(data) - len(decoder.decode(data).encode()) - len(decoder.getstate()[0])
 
 
 def _continue_greedily(model: PreTrainedModel, ids: list[int], num_tokens: int, stop: int | None) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,47 +39,79 @@ class PairedDifference:
     documents_worse: int
 
 
-def bootstrap_interval(scores: DocumentScores, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
-    """Bits per byte with the 95 % interval that resampling whole documents gives.
+@dataclass(frozen=True, eq=False)
+class Resamples:
+    """Several models on the same resampled documents; R resamples.
 
     Tokens of one document depend on each other, so the document is the unit; the ratio of sums is
-    taken anew in each resample, as in the point estimate.
+    taken anew in each resample, as in the point estimate. All models see the same draws: what is
+    hard or easy about the text itself cancels in their differences.
+
+    Attributes:
+        scores: name -> scores of the documents themselves.
+        bits_per_byte: name -> (R,) float64, of each resample.
+    """
+
+    scores: Mapping[str, DocumentScores]
+    bits_per_byte: Mapping[str, np.ndarray]
+
+    def interval(self, name: str) -> Interval:
+        """One model's bits per byte."""
+        scores = self.scores[name]
+        return _interval(scores.bits_per_byte, self.bits_per_byte[name], scores.num_bytes)
+
+    def difference(self, first: str, second: str) -> PairedDifference:
+        """Difference second - first; its interval is much narrower than two separate ones suggest."""
+        a, b = self.scores[first], self.scores[second]
+        resamples = self.bits_per_byte[second] - self.bits_per_byte[first]
+        difference = _interval(b.bits_per_byte - a.bits_per_byte, resamples, a.num_bytes)
+        return PairedDifference(difference, int((b.nats < a.nats).sum()), int((b.nats > a.nats).sum()))
+
+
+def resample(scores: Mapping[str, DocumentScores], *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Resamples:
+    """Draw whole documents with replacement, once for all models.
+
+    Args:
+        scores: name -> scores, of the same documents in the same order.
+        seed: of the draws.
+        num_resamples: R.
+
+    Raises:
+        ValueError: the models were not scored on the same documents, or there is no text.
+
+    Reference:
+        Efron (1979), percentile interval; paired: Koehn (2004), section 4.
+    """
+    sizes = next(iter(scores.values())).num_bytes
+    if not all(np.array_equal(score.num_bytes, sizes) for score in scores.values()):
+        raise ValueError("paired differences need scores of the same documents in the same order")
+    if not sizes.sum():
+        raise ValueError("there is no text: bits per byte need at least one byte")
+    columns = [score.nats for score in scores.values()]
+    sums, num_bytes = _resampled_sums(sizes, columns, seed, num_resamples)
+    bits = {name: nats / num_bytes / math.log(2) for name, nats in zip(scores, sums)}
+    return Resamples(scores, bits)
+
+
+def bootstrap_interval(scores: DocumentScores, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
+    """One model's bits per byte with the 95 % interval; see ``resample``.
 
     Raises:
         ValueError: there is no text.
-
-    Reference:
-        Efron (1979), percentile interval.
     """
-    _require_text(scores)
-    nats, num_bytes = _resampled_sums(scores.num_bytes, [scores.nats], seed, num_resamples)
-    return _interval(scores.bits_per_byte, nats[0] / num_bytes / math.log(2), scores.num_bytes)
+    return resample({"": scores}, seed=seed, num_resamples=num_resamples).interval("")
 
 
 def paired_difference(
     first: DocumentScores, second: DocumentScores, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> PairedDifference:
-    """Difference second - first in bits per byte, both scored on the same resampled documents.
-
-    Pairing takes away what is hard or easy about the text itself: the interval is much narrower
-    than two separate ones suggest.
+    """Difference second - first in bits per byte; see ``resample``.
 
     Raises:
         ValueError: the two were not scored on the same documents, or there is no text.
     """
-    if not np.array_equal(first.num_bytes, second.num_bytes):
-        raise ValueError("paired differences need scores of the same documents in the same order")
-    _require_text(first)
-    nats, num_bytes = _resampled_sums(first.num_bytes, [second.nats - first.nats], seed, num_resamples)
-    better = int((second.nats < first.nats).sum())
-    worse = int((second.nats > first.nats).sum())
-    value = second.bits_per_byte - first.bits_per_byte
-    return PairedDifference(_interval(value, nats[0] / num_bytes / math.log(2), first.num_bytes), better, worse)
-
-
-def _require_text(scores: DocumentScores) -> None:
-    if not scores.num_bytes.sum():
-        raise ValueError("there is no text: bits per byte need at least one byte")
+    resamples = resample({"first": first, "second": second}, seed=seed, num_resamples=num_resamples)
+    return resamples.difference("first", "second")
 
 
 def _resampled_sums(

@@ -89,7 +89,7 @@ STAGES: dict[str, Stage] = {
     "transplant": Stage(
         TransplantConfig,
         "vocabalign.transplantation.transplant_stage:run",
-        ("source", "target", "lexicon", "corpus"),
+        ("source", "target", "lexicon", "corpus", "source_embeddings", "target_embeddings", "target_model"),
         ("text", "transplantation"),
     ),
     "finetune": Stage(
@@ -105,7 +105,10 @@ STAGES: dict[str, Stage] = {
         ("text", "losses", "train"),
     ),
     "evaluate": Stage(
-        EvaluateConfig, "vocabalign.evaluation.evaluate_stage:run", ("models", "corpus"), ("text", "evaluation")
+        EvaluateConfig,
+        "vocabalign.evaluation.evaluate_stage:run",
+        ("models", "corpus", "lexicon", "encoder", "teacher", "draft_for", "tasks", "floor"),
+        ("text", "alignment", "losses", "evaluation"),
     ),
     "report": Stage(ReportConfig, "vocabalign.report.report_stage:run", ("run",), ("report",)),
 }

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import glob
 import json
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -31,12 +31,16 @@ class Document:
         path: the file it came from.
         index: its number in that file: of the piece of a .txt file, or of the line of a .jsonl file, from 0.
         messages: the (role, content) pairs of a conversation.
+        domain: what the field ``domain`` of its line says.
+        language: what the field ``language`` of its line says.
     """
 
     text: str
     path: str
     index: int
     messages: tuple[tuple[str, str], ...] | None = None
+    domain: str | None = None
+    language: str | None = None
 
 
 def read_texts(corpus: Sequence[str | Path], max_bytes: int | None = None) -> Iterator[str]:
@@ -72,7 +76,7 @@ def read_documents(
                 if len(encoded) >= left:
                     text = encoded[:left].decode(errors="ignore")
                     if text.strip():
-                        yield Document(text, document.path, document.index, document.messages)
+                        yield replace(document, text=text)
                     return
                 left -= len(encoded)
             yield document
@@ -218,7 +222,12 @@ def _lines(path: Path, stream: IO[bytes]) -> Iterator[Document]:
             raise CorpusError(
                 f"{where} holds half a surrogate pair (\\ud800 to \\udfff), which is no character: mend the line."
             ) from None
-        yield Document(text, str(path), index, messages)
+        yield Document(text, str(path), index, messages, _label(record, "domain"), _label(record, "language"))
+
+
+def _label(record: Mapping[str, Any], name: str) -> str | None:
+    value = record.get(name)
+    return value if isinstance(value, str) and value else None
 
 
 def _text_of(record: Any, where: str) -> tuple[str, tuple[tuple[str, str], ...] | None]:
