@@ -107,7 +107,7 @@ def _plan_embeddings(plan: Plan, config: EmbedConfig | AlignConfig, corpus_bytes
     tokens = min(corpus_bytes / BYTES_PER_TOKEN, config.embeddings.max_tokens or float("inf"))
     plan.memory_bytes += sum(sizes) * dimensions * 4.0 * 4 + 256 * MIB
     plan.disk_bytes = sum(sizes) * dimensions * 4.0
-    passes = tokens * config.embeddings.epochs * len(names) / config.embeddings.workers
+    passes = tokens * config.embeddings.passes * len(names) / config.embeddings.workers
     plan.seconds_here += passes * dimensions / 300 / EMBEDDING_TOKENS_PER_SECOND
     if len(sizes) == 2:
         plan.seconds_here += 4.0 * sizes[0] * sizes[1] * dimensions / _flops_here()

@@ -3,25 +3,27 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.alignment.toy import make_texts, make_vocabulary, word_vocabulary
-from vocabalign.alignment.embeddings import _words_of_tokens, learn_token_embeddings
-from vocabalign.errors import ArtifactError, CorpusError
+from tests.alignment.toy import WORDS, make_texts, make_vocabulary, word_vocabulary
+from vocabalign.alignment.cooccurrence import count_cooccurrence
+from vocabalign.alignment.embeddings import learn_token_embeddings, uncovered_tokens
+from vocabalign.errors import ArtifactError, ConfigError, CorpusError
 from vocabalign.stages import EmbeddingOptions
 from vocabalign.token_embeddings import TokenEmbeddings
 
 OPTIONS = EmbeddingOptions(dimensions=16, epochs=2)
+METHODS = ["skip-gram", "cbow", "fasttext", "glove", "ppmi"]
 
 
-@pytest.mark.parametrize("method", ["skip-gram", "cbow", "fasttext"])
+@pytest.mark.parametrize("method", METHODS)
 def test_two_runs_give_the_same_bits(method):
     options = OPTIONS.model_copy(update={"method": method})
     first, second = (learn_token_embeddings(word_vocabulary(), make_texts(40), options, seed=3) for _ in range(2))
     assert np.array_equal(first.vectors, second.vectors)
     other = learn_token_embeddings(word_vocabulary(), make_texts(40), options, seed=4)
-    assert not np.array_equal(first.vectors, other.vectors)
+    assert np.array_equal(first.vectors, other.vectors) == (method == "ppmi"), "only PPMI has nothing random"
 
 
-@pytest.mark.parametrize("method", ["skip-gram", "cbow", "fasttext"])
+@pytest.mark.parametrize("method", METHODS)
 def test_unseen_tokens_are_zero_and_counted(method):
     vocabulary = word_vocabulary()
     texts = make_texts(40)
@@ -40,28 +42,6 @@ def test_rare_tokens_and_the_limit_of_tokens():
     embeddings = learn_token_embeddings(vocabulary, make_texts(40), options, seed=0)
     assert embeddings.counts.sum() == 500
     assert np.array_equal(embeddings.covered, embeddings.counts >= 5)
-
-
-def test_a_long_document_is_not_cut_off(monkeypatch):
-    """gensim drops what comes after 10,000 words of a line: a token that stands only there must be learned."""
-    vocabulary = word_vocabulary()
-    text = " kan" * 25_000 + " tefl" * 50
-    embeddings = learn_token_embeddings(vocabulary, [text], OPTIONS, seed=0)
-    token = vocabulary.ids_by_bytes()[b" tefl"]
-    one_line = learn_token_embeddings(vocabulary, [" kan" * 2], OPTIONS, seed=0)
-    assert embeddings.counts[token] == 50 and embeddings.covered[token]
-    # It has moved from where it started (starts have components below 1 / 2D).
-    assert np.abs(embeddings.vectors[token]).max() > 0.5 / 16
-    assert not one_line.covered[token]
-
-
-def test_words_for_fasttext_are_distinct_and_whole():
-    tokens = [None, b" a", b"a", b"\n", b" ", b"\xc2\xa0", b"\xff", b"\xe9", b"a", "\u0436".encode()]
-    vocabulary = make_vocabulary(tokens)
-    words = _words_of_tokens(vocabulary)
-    assert len(set(words)) == len(words)
-    assert all(len(word.split()) == 1 and word.encode("utf-8") for word in words)
-    assert words[2] == "a" and words[9] == "\u0436"
 
 
 def test_no_text_is_an_error():
@@ -92,11 +72,45 @@ def test_broken_files_are_told(tmp_path):
         TokenEmbeddings.load(tmp_path)
 
 
-def test_temporary_files_are_where_the_caller_says(tmp_path, monkeypatch):
-    from vocabalign.alignment import embeddings
+@pytest.mark.parametrize("method", ["glove", "ppmi"])
+def test_counts_made_before_give_the_same_vectors(method):
+    vocabulary, texts = word_vocabulary(), make_texts(30)
+    options = OPTIONS.model_copy(update={"method": method, "min_count": 3})
+    counted = count_cooccurrence(vocabulary, texts, options.context_window)
+    first = learn_token_embeddings(vocabulary, texts, options, seed=1)
+    again = learn_token_embeddings(vocabulary, [], options, seed=1, cooccurrence=counted)
+    assert np.array_equal(first.vectors, again.vectors) and np.array_equal(first.counts, again.counts)
+    assert np.array_equal(first.covered, first.counts >= 3)
+    with pytest.raises(ConfigError, match=f"window of {options.context_window} tokens and 2"):
+        learn_token_embeddings(vocabulary, [], options.model_copy(update={"window": 2}), 1, cooccurrence=counted)
 
-    seen = []
-    write = embeddings._write_tokens
-    monkeypatch.setattr(embeddings, "_write_tokens", lambda *args: seen.append(args[2]) or write(*args))
-    learn_token_embeddings(word_vocabulary(), make_texts(20), EmbeddingOptions(dimensions=4, epochs=1), 0, tmp_path)
-    assert [path.parent.parent for path in seen] == [tmp_path] and not list(tmp_path.iterdir())
+
+def test_words_of_one_topic_are_near_each_other_by_every_method():
+    """Texts keep to topics of eight words: the nearest neighbour of a common word must be of its topic."""
+    vocabulary, texts = word_vocabulary(), make_texts(300)
+    by_bytes = vocabulary.ids_by_bytes()
+    topic = {by_bytes[word.encode()]: number // 8 for number, word in enumerate(WORDS)}
+    for method in METHODS:
+        options = EmbeddingOptions(method=method, dimensions=16, epochs=5, x_max=10)
+        embeddings = learn_token_embeddings(vocabulary, texts, options, seed=0)
+        common = [token for token in topic if embeddings.counts[token] > 100]
+        vectors = embeddings.vectors[common].astype(float)
+        vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+        cosines = vectors @ vectors.T - 2 * np.eye(len(common))
+        nearest = [topic[common[i]] == topic[common[j]] for i, j in enumerate(cosines.argmax(axis=1))]
+        assert len(common) > 12 and np.mean(nearest) > 0.6, (method, np.mean(nearest))
+
+
+def test_defaults_follow_the_method():
+    assert (EmbeddingOptions().context_window, EmbeddingOptions().passes) == (5, 5)
+    glove = EmbeddingOptions(method="glove")
+    assert (glove.context_window, glove.passes) == (15, 15)
+    assert EmbeddingOptions(method="glove", window=7, epochs=2).context_window == 7
+
+
+def test_what_the_text_lacks_is_named():
+    vocabulary = make_vocabulary([None, b"a", b"b\n", b"c"])
+    assert uncovered_tokens(vocabulary, np.array([0, 1, 0, 1])) == (
+        "The text does not hold 1 of the 3 tokens of 'toy' (2 'b\\n'): they have no vector."
+    )
+    assert uncovered_tokens(vocabulary, np.array([0, 1, 1, 1])) == ""

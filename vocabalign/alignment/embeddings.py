@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vocabalign.errors import CorpusError, TrainingError
+from vocabalign.alignment.cooccurrence import Cooccurrence, count_cooccurrence
+from vocabalign.alignment.gensim_vectors import learn_gensim_vectors
+from vocabalign.alignment.glove import GloveOptions, train_glove
+from vocabalign.alignment.ppmi import PpmiOptions, ppmi_vectors
+from vocabalign.errors import ConfigError, CorpusError, TrainingError
 from vocabalign.stages import EmbeddingOptions
-from vocabalign.text.batches import in_batches
+from vocabalign.text.token_text import token_text
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.token_embeddings import TokenEmbeddings
 
-if TYPE_CHECKING:
-    from gensim.models import Word2Vec
-
-# gensim silently drops what comes after this many words of a line.
-MAX_LINE_TOKENS = 10_000
-# fastText hashes n-grams into this many rows for each token; gensim's default (2 million) takes 2.4 GB at D = 300.
-BUCKETS_PER_TOKEN = 8
-MIN_NGRAM, MAX_NGRAM = 2, 5
-_PRIVATE_USE = 0xF0000
+# So many uncovered tokens are named in a message.
+NAMED_TOKENS = 5
 
 
 def learn_token_embeddings(
-    vocabulary: Vocabulary, texts: Iterable[str], options: EmbeddingOptions, seed: int, folder: Path | None = None
+    vocabulary: Vocabulary,
+    texts: Iterable[str],
+    options: EmbeddingOptions,
+    seed: int,
+    folder: Path | None = None,
+    cooccurrence: Cooccurrence | None = None,
 ) -> TokenEmbeddings:
     """Cut the texts with the tokenizer and learn a vector for every id that occurs.
 
@@ -36,100 +36,86 @@ def learn_token_embeddings(
 
     Args:
         vocabulary: V tokens.
-        texts: documents; gone through once.
+        texts: documents; gone through once, or not at all where counts are given to a method that needs no more.
         options: method, D, window, epochs and the like.
         seed: everything random follows from it.
         folder: where the cut text is written while it is needed, about as large as the text; None for the
             system's temporary folder.
+        cooccurrence: counts of this vocabulary that were made before, for ``glove`` and ``ppmi``.
 
     Raises:
         CorpusError: no text, or no token that is seen often enough.
+        ConfigError: the counts were made with another window than is asked for.
         TrainingError: the vectors are not finite.
 
     Reference:
-        Mikolov et al. (2013) for skip-gram and CBOW, Bojanowski et al. (2017) for fastText; TokAlign++
-        (2605.13429) section 4.1 for vectors of token ids.
+        Mikolov et al. (2013) for skip-gram and CBOW, Bojanowski et al. (2017) for fastText, Pennington et al. (2014)
+        for GloVe, Levy et al. (2015) for PPMI; TokAlign++ (2605.13429) section 4.1 for vectors of token ids.
     """
-    words = _words_of_tokens(vocabulary) if options.method == "fasttext" else None
-    with tempfile.TemporaryDirectory(prefix="vocabalign-", dir=folder) as temporary:
-        corpus = Path(temporary) / "tokens.txt"
-        counts, num_lines = _write_tokens(vocabulary, texts, corpus, options.max_tokens, words)
-        kept = np.flatnonzero(counts >= options.min_count)
-        if not len(kept):
-            raise CorpusError(
-                f"The text holds {counts.sum():,} tokens of '{vocabulary.name}' and none is seen {options.min_count} "
-                "times: give more text, or lower min_count."
-            )
-        names = [words[token] if words is not None else str(token) for token in kept]
-        model = _make_model(options, seed, len(kept))
-        model.build_vocab_from_freq(dict(zip(names, counts[kept].tolist(), strict=True)), corpus_count=num_lines)
-        total = int(counts.sum())
-        model.train(corpus_file=str(corpus), total_words=total, total_examples=num_lines, epochs=options.epochs)
-    vectors = np.zeros((len(vocabulary), options.dimensions), dtype=np.float32)
-    vectors[kept] = model.wv.vectors[[model.wv.key_to_index[name] for name in names]]
+    if options.method in FROM_COUNTS:
+        counted = _counts(vocabulary, texts, options, cooccurrence)
+        counts, vectors = counted.token_counts, FROM_COUNTS[options.method](counted, options, seed)
+    else:
+        counts, vectors = learn_gensim_vectors(vocabulary, texts, options, seed, folder)
     if not np.isfinite(vectors).all():
-        raise TrainingError(f"The token embeddings of '{vocabulary.name}' diverged: use fewer dimensions.")
+        raise TrainingError(
+            f"The token embeddings of '{vocabulary.name}' diverged: use fewer dimensions or a lower learning rate."
+        )
     return TokenEmbeddings(vectors, counts, vocabulary.fingerprint, options.method)
 
 
-def _make_model(options: EmbeddingOptions, seed: int, num_tokens: int) -> Word2Vec:
-    from gensim.models import FastText, Word2Vec
-
-    common = {
-        "vector_size": options.dimensions,
-        "window": options.window,
-        "negative": options.negative,
-        "min_count": 1,
-        "workers": options.workers,
-        "seed": seed,
-        "sg": int(options.method != "cbow"),
-    }
-    if options.method == "fasttext":
-        return FastText(**common, min_n=MIN_NGRAM, max_n=MAX_NGRAM, bucket=BUCKETS_PER_TOKEN * num_tokens)
-    return Word2Vec(**common)
-
-
-def _write_tokens(
-    vocabulary: Vocabulary, texts: Iterable[str], path: Path, max_tokens: int | None, words: list[str] | None
-) -> tuple[np.ndarray, int]:
-    """Write ids as words, one document a line; (V,) int64 counts and the number of lines."""
-    counts = np.zeros(len(vocabulary), dtype=np.int64)
-    names = words if words is not None else [str(token) for token in range(len(vocabulary))]
-    left = max_tokens if max_tokens is not None else np.iinfo(np.int64).max
-    num_lines = 0
-    with path.open("w", encoding="utf-8") as file:
-        for batch in in_batches(texts):
-            flat = [np.empty(0, dtype=np.int64)]
-            for ids in vocabulary.encode_batch(batch):
-                ids = ids[:left]
-                left -= len(ids)
-                flat.append(np.asarray(ids, dtype=np.int64))
-                for start in range(0, len(ids), MAX_LINE_TOKENS):
-                    file.write(" ".join([names[token] for token in ids[start : start + MAX_LINE_TOKENS]]) + "\n")
-                    num_lines += 1
-            counts += np.bincount(np.concatenate(flat), minlength=len(counts))
-            if left <= 0:
-                break
-    return counts, num_lines
+def _counts(
+    vocabulary: Vocabulary, texts: Iterable[str], options: EmbeddingOptions, given: Cooccurrence | None
+) -> Cooccurrence:
+    if given is None:
+        given = count_cooccurrence(vocabulary, texts, options.context_window, options.max_tokens)
+    elif options.window not in (None, given.window):
+        raise ConfigError(
+            f"The counts were made with a window of {given.window} tokens and {options.window} are asked for: leave "
+            "'window' out, or count again."
+        )
+    if not (given.token_counts >= options.min_count).any():
+        raise CorpusError(
+            f"The text holds {given.token_counts.sum():,} tokens of '{vocabulary.name}' and none is seen "
+            f"{options.min_count} times: give more text, or lower min_count."
+        )
+    return given
 
 
-def _words_of_tokens(vocabulary: Vocabulary) -> list[str]:
-    """A word for each id whose characters are the token's own, so that fastText's n-grams mean something.
+def uncovered_tokens(vocabulary: Vocabulary, counts: np.ndarray) -> str:
+    """Which tokens a text does not hold, in one sentence, for people; "" where it holds all that stand for text.
 
-    White space would split the word and a byte that is no character cannot be written, so both are
-    replaced by private-use characters; tokens with the same bytes stay apart by a last character.
+    Args:
+        vocabulary: V tokens.
+        counts: (V,) how often each stands in the text.
     """
-    words: list[str] = []
-    seen: set[str] = set()
-    for token_id, token in enumerate(vocabulary.token_bytes):
-        text = "" if token is None else token.decode("utf-8", errors="surrogateescape")
-        word = "".join(chr(_PRIVATE_USE + (ord(c) & 0xFFFF)) if _unwritable(c) else c for c in text)
-        if not word or word in seen:
-            word += chr(_PRIVATE_USE + 0x10000 + token_id % 0xFFFE) + chr(_PRIVATE_USE + token_id // 0xFFFE)
-        seen.add(word)
-        words.append(word)
-    return words
+    written = np.array([bool(token) for token in vocabulary.token_bytes], dtype=bool)
+    missing = np.flatnonzero(written & (counts == 0))
+    if not len(missing):
+        return ""
+    named = ", ".join(f"{token_id} '{token_text(vocabulary, token_id)}'" for token_id in missing[:NAMED_TOKENS])
+    more = ", ..." if len(missing) > NAMED_TOKENS else ""
+    return (
+        f"The text does not hold {len(missing):,} of the {written.sum():,} tokens of '{vocabulary.name}' "
+        f"({named}{more}): they have no vector."
+    )
 
 
-def _unwritable(character: str) -> bool:
-    return character.isspace() or not character.isprintable() or 0xDC00 <= ord(character) < 0xE000
+def _glove(counts: Cooccurrence, options: EmbeddingOptions, seed: int) -> np.ndarray:
+    settings = GloveOptions(
+        dimensions=options.dimensions, epochs=options.passes, x_max=options.x_max, learning_rate=options.learning_rate
+    )
+    return train_glove(counts.symmetric(options.min_count), settings, seed, options.workers).vectors
+
+
+def _ppmi(counts: Cooccurrence, options: EmbeddingOptions, seed: int) -> np.ndarray:
+    settings = PpmiOptions(
+        dimensions=options.dimensions,
+        smoothing=options.context_smoothing,
+        shift=options.shift,
+        power=options.eigenvalue_power,
+    )
+    return ppmi_vectors(counts.symmetric(options.min_count), settings)
+
+
+FROM_COUNTS = {"glove": _glove, "ppmi": _ppmi}

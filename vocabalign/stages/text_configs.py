@@ -29,22 +29,44 @@ class CorpusConfig(StageConfig):
 class EmbeddingOptions(Config):
     """How token embeddings are learned from text."""
 
-    method: Literal["skip-gram", "cbow", "fasttext"] = "skip-gram"
-    """Skip-gram and CBOW see token ids alone; fasttext also sees the characters of the token."""
+    method: Literal["skip-gram", "cbow", "fasttext", "glove", "ppmi"] = "skip-gram"
+    """Skip-gram and CBOW see token ids alone, one window after another; fasttext also sees the characters of the
+    token; glove fits counts of which tokens stand together; ppmi factorises such counts, with nothing random in it."""
     dimensions: int = Field(default=300, gt=0)
     """Size D of the token embeddings."""
-    window: int = Field(default=5, gt=0)
-    """Tokens to each side that count as context."""
-    epochs: int = Field(default=5, gt=0)
-    """Passes over the text."""
+    window: int | None = Field(default=None, gt=0)
+    """Tokens to each side that count as context; by default 15 for glove and 5 for the others."""
+    epochs: int | None = Field(default=None, gt=0)
+    """Passes over the text, for glove over the counts; by default 15 for glove and 5 for the others (ppmi has none)."""
     negative: int = Field(default=5, gt=0)
-    """Negative samples for each pair."""
+    """Skip-gram, CBOW and fasttext: negative samples for each pair."""
+    x_max: float = Field(default=100.0, gt=0)
+    """GloVe: a pair that stands together so often has the full weight; on little text 10 is usual."""
+    learning_rate: float = Field(default=0.05, gt=0)
+    """GloVe: of AdaGrad."""
+    context_smoothing: float = Field(default=0.75, gt=0, le=1)
+    """PPMI: exponent of the context counts; below 1 rare contexts count less."""
+    shift: float = Field(default=1.0, gt=0)
+    """PPMI: ln of this is subtracted, as so many negative samples do in skip-gram."""
+    eigenvalue_power: float = Field(default=0.5, ge=0, le=1)
+    """PPMI: exponent of the singular values; 0 drops them."""
     min_count: int = Field(default=1, gt=0)
     """Tokens seen fewer times get no embedding and are reported as uncovered."""
     max_tokens: int | None = Field(default=None, gt=0)
     """Stop reading text after this many tokens."""
     workers: int = Field(default=1, gt=0)
-    """Threads. Only 1 gives the same vectors each time: with more, gensim's threads race."""
+    """Threads. Of skip-gram, CBOW and fasttext only 1 gives the same vectors each time: with more, gensim's threads
+    race. GloVe gives the same with any number."""
+
+    @property
+    def context_window(self) -> int:
+        """Tokens to each side, by the method where nothing is set."""
+        return self.window or (15 if self.method == "glove" else 5)
+
+    @property
+    def passes(self) -> int:
+        """Epochs, by the method where nothing is set."""
+        return self.epochs or (15 if self.method == "glove" else 5)
 
 
 class EmbedConfig(StageConfig):
@@ -61,6 +83,8 @@ class EmbedConfig(StageConfig):
 class MappingSettings(Config):
     """Choices of the map between embedding spaces; what is left out is as the method's preset has it."""
 
+    scale_relative: bool | None = None
+    """Compare ``relative`` representations by cosine, as TokAlign's paper says, not by products, as its code does."""
     centre: bool | None = None
     """Subtract each space's mean after scaling vectors to length 1."""
     whiten: bool | None = None
