@@ -1,7 +1,7 @@
 """How long comparing two vocabularies of 256,000 tokens takes, and how much memory; loading is not counted.
 
-Two real byte-level vocabularies are filled up to the same size with merges of others, and of made-up words. Beside the comparison alone
-stands the naive way: every id decoded by itself, which also gets the bytes wrong, and the sets of strings compared.
+Two real byte-level vocabularies are filled up to that size with pairs of Chinese characters. Beside
+the comparison alone stands the naive way: every id decoded by itself, which gets bytes wrong, and the sets compared.
 
     VOCABALIGN_MATERIAL=… python benchmarks/inspect_scale.py [--tokens 256000]
 """
@@ -21,27 +21,35 @@ from transformers import PreTrainedTokenizerFast
 
 from vocabalign.text.inspection import inspect_vocabularies
 from vocabalign.text.sharing import compare_vocabularies
+from vocabalign.text.token_bytes import byte_alphabet
 from vocabalign.text.tokenizers import load_vocabulary
 
-NAMES = (("o200k_base", "llama3"), ("qwen1.5", "pythia-neox"))
+NAMES = ("o200k_base", "qwen1.5")
 
 
-def filled_up(state: dict[str, Any], other: dict[str, Any], size: int) -> PreTrainedTokenizerFast:
-    """A tokenizer with the other's merges behind its own until it has ``size`` tokens; made up where they run out."""
+def filled_up(state: dict[str, Any], size: int) -> PreTrainedTokenizerFast:
+    """A tokenizer with merges of two Chinese characters behind its own until it has ``size`` tokens."""
     vocabulary, merges = state["model"]["vocab"], state["model"]["merges"]
     state["added_tokens"] = []
     taken = set(vocabulary.values())
     free = iter(token_id for token_id in range(size) if token_id not in taken)
-    letters = [token for token in vocabulary if len(token) == 2 and token.isalpha()]
-    made_up = ([left, right] for left in letters for right in letters)
-    for pair in (*other["model"]["merges"], *made_up):
-        left, right = pair.split(" ") if isinstance(pair, str) else pair
-        if len(vocabulary) >= size:
-            break
-        if left in vocabulary and right in vocabulary and left + right not in vocabulary:
+    alphabet = byte_alphabet()
+    characters = [token for token in vocabulary if _is_chinese(bytes(alphabet[letter] for letter in token))]
+    pairs = ((left, right) for left in characters for right in characters)
+    while len(vocabulary) < size:
+        left, right = next(pairs)
+        if left + right not in vocabulary:
             vocabulary[left + right] = next(free)
-            merges.append([left, right] if merges and isinstance(merges[0], list) else f"{left} {right}")
+            merges.append([left, right] if isinstance(merges[0], list) else f"{left} {right}")
     return PreTrainedTokenizerFast(tokenizer_object=Tokenizer.from_str(json.dumps(state)))
+
+
+def _is_chinese(token: bytes) -> bool:
+    try:
+        text = token.decode()
+    except UnicodeDecodeError:
+        return False
+    return len(text) == 1 and "\u4e00" <= text <= "\u9fff"
 
 
 def naive_share(tokenizers: Sequence[PreTrainedTokenizerFast]) -> float:
@@ -74,7 +82,7 @@ def main() -> None:
     def read(name: str) -> dict[str, Any]:
         return json.loads((folder / name / "tokenizer.json").read_text(encoding="utf-8"))
 
-    tokenizers = [filled_up(read(own), read(other), options.tokens) for own, other in NAMES]
+    tokenizers = [filled_up(read(name), options.tokens) for name in NAMES]
     a, b = (load_vocabulary(tokenizer) for tokenizer in tokenizers)
     print(f"{len(a):,} and {len(b):,} tokens")
     Path("/proc/self/clear_refs").write_text("5")  # the peak starts anew
