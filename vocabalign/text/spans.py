@@ -12,6 +12,7 @@ from weakref import WeakKeyDictionary
 
 import numpy as np
 
+from vocabalign.text.original_offsets import original_ends
 from vocabalign.text.segmentation import segment_bytes, segment_many
 from vocabalign.text.vocabulary import Vocabulary
 
@@ -83,8 +84,9 @@ def token_ends(vocabulary: Vocabulary, ids: Sequence[int], num_bytes: int | None
 def verified_ends(vocabulary: Vocabulary, ids: Sequence[int], text: str | bytes) -> np.ndarray | None:
     """``token_ends``, or None unless the tokens are exactly the text.
 
-    Allowed are a dummy prefix, white space of one byte that became another, and for tokenizers without any
-    white space in their tokens (WordPiece) that it is left out and ASCII letters are lower-cased.
+    Allowed are a dummy prefix, white space of one byte that became another, for tokenizers without any white space
+    in their tokens (WordPiece) that it is left out and ASCII letters are lower-cased, and what the tokenizer's own
+    normalizer changes, as long as every part of the text can be told from its tokens (``original_offsets``).
     """
     raw = text.encode() if isinstance(text, str) else text
     table = vocabulary.token_bytes
@@ -96,7 +98,10 @@ def verified_ends(vocabulary: Vocabulary, ids: Sequence[int], text: str | bytes)
         joined = joined[1:]
     if joined == raw or (len(joined) == len(raw) and joined.translate(_AS_SPACES) == raw.translate(_AS_SPACES)):
         return token_ends(vocabulary, ids, len(raw))
-    return _ends_without_spaces(vocabulary, ids, joined, raw)
+    ends = _ends_without_spaces(vocabulary, ids, joined, raw)
+    if ends is not None or vocabulary.components is None or not vocabulary.components.normalizer:
+        return ends
+    return original_ends(vocabulary, ids, text if isinstance(text, str) else raw.decode())
 
 
 def _ends_without_spaces(vocabulary: Vocabulary, ids: Sequence[int], joined: bytes, raw: bytes) -> np.ndarray | None:
