@@ -77,7 +77,7 @@ def _metrics(
     if extension.not_produced:
         logger.warning("%d of %d words are not produced: see not_produced.tsv", len(extension.not_produced), len(words))
     return {
-        "kind": after.tokenizer and extension.state["model"]["type"],
+        "kind": extension.state["model"]["type"],
         "size_before": len(before),
         "size": len(after),
         "added": len(extension.added),

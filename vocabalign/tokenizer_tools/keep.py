@@ -15,7 +15,7 @@ from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.tokenizer_tools.parts import token_parts
 from vocabalign.tokenizer_tools.scripts import Scripts
 from vocabalign.tokenizer_tools.state import added_ids, model_ids
-from vocabalign.tokenizer_tools.viterbi import PieceTable
+from vocabalign.tokenizer_tools.viterbi import BYTE_CHARACTERS, PieceTable
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def _always(
             else:
                 lost.append(raw)
     if state["model"]["type"] == "Unigram":
+        # Without the characters that spell them, text such as "<0x0A>" would be taken for byte tokens.
+        fixed |= set(BYTE_CHARACTERS) & set(ids) if vocabulary.byte_ids else set()
         # The score of unknown characters hangs on the lowest score that there is.
         fixed.add(min(state["model"]["vocab"], key=lambda entry: entry[1])[0])
     return fixed, lost

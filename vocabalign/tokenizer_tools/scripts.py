@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
-from functools import cached_property
 
 from vocabalign.errors import ConfigError
 
@@ -32,6 +32,7 @@ class Scripts:
                 ) from error
         inside = "".join(f"\\p{{{name}}}" for name in (*names, *SHARED))
         self._remove = normalizers.Replace(Regex(f"[{inside}]"), "")
+        self._beginnings: dict[bytes, bool] = {}
 
     def contain(self, text: str) -> bool:
         """Whether every character is of these scripts, or of none."""
@@ -48,18 +49,13 @@ class Scripts:
         except UnicodeDecodeError as error:
             if error.end != len(rest) or not self.contain(rest[: error.start].decode(errors="ignore")):
                 return False
-            return rest[error.start :] in self._beginnings
+            return self._can_begin(rest[error.start :])
 
-    @cached_property
-    def _beginnings(self) -> frozenset[bytes]:
-        """The first bytes, one to three, of all characters of the named scripts."""
-        found: set[bytes] = set()
-        characters = "".join(chr(code) for code in range(0x80, 0x110000) if not 0xD800 <= code < 0xE000)
-        from tokenizers import Regex, normalizers
-
-        outside = "".join(f"\\p{{{name}}}" for name in (*self.names, "Common"))
-        inside = normalizers.Replace(Regex(f"[^{outside}]"), "").normalize_str(characters)
-        for character in inside:
-            encoded = character.encode()
-            found.update(encoded[:length] for length in range(1, len(encoded)))
-        return frozenset(found)
+    def _can_begin(self, prefix: bytes) -> bool:
+        """Whether a character of the scripts, or of none, begins with these bytes, one to three."""
+        if prefix not in self._beginnings:
+            size = 2 if prefix[0] < 0xE0 else 3 if prefix[0] < 0xF0 else 4
+            completions = itertools.product(range(0x80, 0xC0), repeat=size - len(prefix))
+            text = b"".join(prefix + bytes(rest) for rest in completions).decode(errors="ignore")
+            self._beginnings[prefix] = self._remove.normalize_str(text) != text
+        return self._beginnings[prefix]

@@ -18,6 +18,7 @@ from vocabalign.errors import ConfigError, TokenizerError
 from vocabalign.tokenizer_tools.components import Components, make_components
 from vocabalign.tokenizer_tools.pieces import CONTROLS, Pieces
 from vocabalign.tokenizer_tools.state import State
+from vocabalign.tokenizer_tools.viterbi import BYTE_CHARACTERS
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -161,7 +162,10 @@ def _merge_model(specials: Sequence[str], scores: Mapping[str, float], num_bytes
 
 def _score_model(specials: Sequence[str], scores: Mapping[str, float], num_bytes: int, unknown: str) -> State:
     """Unigram: the cut with the highest sum of scores."""
-    vocabulary = [[raw, 0.0] for raw in specials] + [[raw, score] for raw, score in scores.items()]
+    # The tokenizers library would take the text "<0x0A>" for a byte token, with SentencePiece's score of 0 for it.
+    least = 10 * min(scores.values()) - 100
+    pieces = [[raw, least if number < num_bytes else score] for number, (raw, score) in enumerate(scores.items())]
+    vocabulary = [[raw, 0.0] for raw in specials] + pieces
     return {"type": "Unigram", "unk_id": list(specials).index(unknown), "vocab": vocabulary, "byte_fallback": True}
 
 
@@ -185,6 +189,7 @@ def _run_sentencepiece(
             vocab_size=size,
             byte_fallback=True,
             character_coverage=options["coverage"],
+            required_chars=BYTE_CHARACTERS if model_type == "unigram" else "",
             max_sentencepiece_length=options["max_token_length"],
             max_sentence_length=8 * _LONGEST_WORD,
             normalization_rule_name="identity",

@@ -6,6 +6,9 @@ from collections.abc import Mapping
 
 # What SentencePiece and the tokenizers library subtract from the lowest score for a character that no piece covers.
 UNKNOWN_PENALTY = 10.0
+# What byte tokens are written in. The tokenizers library also takes them for pieces of text; with these as pieces and
+# low scores for byte tokens it never does.
+BYTE_CHARACTERS = "<0x123456789ABCDEF>"
 
 
 class PieceTable:
