@@ -21,8 +21,27 @@ def corpus(**options: Any) -> None:
 
 
 @click.command()
+@click.argument("more", nargs=-1, metavar="[DIR]...", type=click.Path())
+@click.option("--source", metavar="DIR", help="Tokenizer (or model) folder that the model has.")
+@click.option("--target", metavar="DIR", help="Tokenizer (or model) folder that it shall get.")
+@corpus_option
+@click.option("--shard", metavar="I/N", help="Count only the I-th of N parts of the corpus.")
+@click.option("--merge", multiple=True, type=click.Path(), metavar="DIR...", help="Add these counts instead.")
+@click.option("--window", type=int, metavar="N", help="Tokens to each side that count as neighbours; 0 for none.")
+@out_option
+@common
+def count(more: tuple[str, ...], merge: tuple[str, ...], **options: Any) -> None:
+    """Count which tokens cover which and stand together; whole, by shards, or the sum of shards."""
+    if more and not merge:
+        raise click.UsageError("Folders without --merge before them: say --merge DIR...")
+    options["corpus"] = options["corpus"] or None
+    run_stage("count", {**options, "merge": merge + more})
+
+
+@click.command()
 @click.option("--tokenizer", metavar="DIR", help="Tokenizer or model folder.")
 @corpus_option
+@click.option("--counts", type=click.Path(), metavar="DIR", help="From 'count', for glove and ppmi.")
 @out_option
 @common
 def embed(**options: Any) -> None:
@@ -34,6 +53,7 @@ def embed(**options: Any) -> None:
 @click.option("--source", metavar="DIR", help="Tokenizer (or model) folder that the model has.")
 @click.option("--target", metavar="DIR", help="Tokenizer (or model) folder that it shall get.")
 @corpus_option
+@click.option("--counts", type=click.Path(), metavar="DIR", help="From 'count'; counted here when left out.")
 @click.option("--method", type=click.Choice(["auto", "tokalign", "tokalign++"]), help="How the lexicon is made.")
 @click.option("--anchors", type=click.Choice(["bytes", "strings"]), help="Which tokens count as the same beforehand.")
 @click.option(
@@ -57,6 +77,7 @@ def align(**options: Any) -> None:
 @click.option("--input-rows", help="How embedding rows are made.")
 @click.option("--head-rows", help="How head rows are made.")
 @row_sources
+@click.option("--chat-template", metavar="keep|target|FILE", help="Whose chat template the model gets.")
 @click.option("--untie", is_flag=True, default=None, help="Give tied embeddings a head of their own.")
 @click.option("--pad-to-multiple-of", type=int, metavar="N", help="Round the number of rows up.")
 @click.option(
@@ -143,4 +164,4 @@ def report(run: str | None, **options: Any) -> None:
     run_report(run, options)
 
 
-COMMANDS: tuple[click.Command, ...] = (corpus, embed, align, transplant, finetune, distill, evaluate, report)
+COMMANDS: tuple[click.Command, ...] = (corpus, count, embed, align, transplant, finetune, distill, evaluate, report)

@@ -60,6 +60,8 @@ class TransplantConfig(StageConfig):
     """Round the number of rows up; padded rows can never be the most likely."""
     map_tokens: dict[str, str | list[str]] = {}
     """Overrides for special tokens, TARGET: SOURCE or a list of sources."""
+    chat_template: str = "target"
+    """Whose chat template the model gets: ``target``, ``keep`` (the source's), or a template file."""
     verify_full: bool | None = None
     """Load the whole model to check it; by default where it is smaller than 2 GB."""
 

@@ -26,6 +26,7 @@ from vocabalign.text.tokenizers import load_vocabulary, save_tokenizer
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.calibration import CorpusCounts, count_corpus, final_hidden_states
 from vocabalign.transplantation.card import write_card
+from vocabalign.transplantation.chat_templates import apply_policy
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
 from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
 from vocabalign.transplantation.row_plans import Spaces
@@ -104,6 +105,7 @@ def _write(
         tokenizer = tokenizer_folder or target.tokenizer
         if tokenizer is not None:
             save_tokenizer(tokenizer, writer.folder)
+            writer.metrics["chat_template"] = apply_policy(config.chat_template, resolve(config.source), writer.folder)
         write_card(writer.folder, str(config.source), target.name, writer.metrics)
     with _timed(seconds, "verification"):
         report = verify_model(writer.folder, full=config.verify_full)
