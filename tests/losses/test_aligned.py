@@ -62,7 +62,9 @@ def test_starts_and_ends():
     tables = STUDENT.token_bytes, TEACHER.token_bytes
     last = 0
     for row in ends.tolist():
-        assert len({bool(table[flat(documents, s)[i]]) for table, s, i in zip(tables, ("student", "teacher"), row)}) == 1
+        assert (
+            len({bool(table[flat(documents, s)[i]]) for table, s, i in zip(tables, ("student", "teacher"), row)}) == 1
+        )
         last += 1
     assert last == len(aligned_chunks(documents)) + len(TEXTS)  # the BOS of each text ends too
     assert len(starts) == len(aligned_chunks(documents))

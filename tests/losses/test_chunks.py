@@ -31,9 +31,7 @@ def case(student=STUDENT, teacher=TEACHER, dtype=torch.float64, seed=1):
     chunks, counts = batch(student, teacher)
     hidden, head = random_side(counts[0], 5, len(student), seed, dtype)
     th, thead = random_side(counts[1], 4, len(teacher), seed + 1, dtype)
-    observed = observed_log_probs(
-        th[chunks.teacher.positions], thead, chunks.teacher.labels, word_starts(teacher)
-    )
+    observed = observed_log_probs(th[chunks.teacher.positions], thead, chunks.teacher.labels, word_starts(teacher))
     x = hidden[chunks.student.positions].requires_grad_()
     return x, Head(head.weight.requires_grad_()), chunks, observed, th[chunks.teacher.positions], thead
 

@@ -29,9 +29,9 @@ def test_against_index_add(side, seed):
     towards = torch.randn(3, count, generator=generator, dtype=torch.float64)
     (gradient,) = torch.autograd.grad(expected, z, towards)
     block = z.detach().clone()
-    shares = merge.arrange(block)
-    merged = merge.merge(shares).clone()
-    merge.spread(towards, shares, block)
+    arranged = merge.arrange(block)
+    merged, totals = (part.clone() for part in merge.merge(arranged))
+    merge.spread(towards, totals, arranged, block)
     torch.testing.assert_close(merged, expected)
     torch.testing.assert_close(block, gradient)
     assert (merge.rank[merge.order] == torch.arange(count)).all()
@@ -41,26 +41,26 @@ def test_members_of_one_keep_their_bits():
     classes = np.array([2, 0, 1, 0])
     merge = Merge(classes, 3)
     z = torch.randn(5, 4)
-    merged = merge.merge(merge.arrange(z))[:, merge.rank]
+    merged = merge.merge(merge.arrange(z))[0][:, merge.rank]
     assert (merged[:, 2] == z[:, 0]).all() and (merged[:, 1] == z[:, 2]).all()
     same = Merge(np.arange(4), 4)
-    assert same.identity and same.merge(same.arrange(z)) is z
+    assert same.identity and same.merge(same.arrange(z))[0] is z
 
 
 def test_masked_columns_and_extremes_stay_finite():
     merge = Merge(np.array([0, 0, 1, 1, 1]), 2)
     z = torch.tensor([[-1e30, -1e30, 3e4, -3e4, 0.0]])
-    shares = merge.arrange(z)
-    merged = merge.merge(shares)
-    merge.spread(torch.ones(1, 2), shares, z)
+    arranged = merge.arrange(z)
+    merged, totals = merge.merge(arranged)
+    merge.spread(torch.ones(1, 2), totals, arranged, z)
     assert merged.isfinite().all() and z.isfinite().all()
 
 
 def test_distribution_within_a_class():
     merge = Merge(np.array([1, 0, 1, -1, 1]), 2)
     z = torch.randn(2, 5, dtype=torch.float64)
-    shares = merge.arrange(z)
-    merge.merge(shares)
+    arranged = merge.arrange(z)
+    merge.merge(arranged)
     assert merge.columns_of(1).tolist() == [0, 2, 4]
-    torch.testing.assert_close(merge.share_of(1, shares), torch.softmax(z[:, [0, 2, 4]], -1))
-    assert (merge.share_of(0, shares) == 1).all()
+    torch.testing.assert_close(merge.share_of(1, arranged), torch.softmax(z[:, [0, 2, 4]], -1))
+    assert (merge.share_of(0, arranged) == 1).all()

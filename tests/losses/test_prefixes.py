@@ -17,7 +17,12 @@ from vocabalign.losses.marginal import PrefixMerge, prefix_loss
 from vocabalign.losses.prefixes import PrefixMap, prefix_rows
 
 FORWARD = sorted(set(DIVERGENCES) - {"reverse-kl", "adaptive-kl"})
-PAIRS = [(SMALL, LARGE), (LARGE, SMALL), ([b"a", b"b", b" ", b"ab", b" ab a"], LARGE), (SMALL, [b"a", b"b", b" ", b"ab ab"])]
+PAIRS = [
+    (SMALL, LARGE),
+    (LARGE, SMALL),
+    ([b"a", b"b", b" ", b"ab", b" ab a"], LARGE),
+    (SMALL, [b"a", b"b", b" ", b"ab ab"]),
+]
 TEXTS = ["ab a", "aba bb", "b ab ab", " a", "ab ab"]
 
 
@@ -81,7 +86,11 @@ def test_targets_by_brute_force(tokens):
             mine, end = student.token_bytes[cuts[0][at + 1]], None
             for k in range(2, len(cuts[1]) - to):
                 joined = b"".join(teacher.token_bytes[i] or b"" for i in cuts[1][to + 1 : to + 1 + k])
-                if mine and joined == u + mine and None not in [teacher.token_bytes[i] for i in cuts[1][to + 1 : to + 1 + k]]:
+                if (
+                    mine
+                    and joined == u + mine
+                    and None not in [teacher.token_bytes[i] for i in cuts[1][to + 1 : to + 1 + k]]
+                ):
                     end = to + 1 + k
             assert (rows.moved_to[row] >= 0) == (end is not None)
             kinds.add((bool(u), end is not None))
@@ -153,9 +162,7 @@ def case(tokens, dtype=torch.float64):
 @pytest.mark.parametrize("tokens", PAIRS[:2])
 def test_gradcheck(name, tokens):
     x, head, *others = case(tokens)
-    assert torch.autograd.gradcheck(
-        lambda h, w: prefix_loss(h, Head(w), *others, divergence=name), (x, head.weight)
-    )
+    assert torch.autograd.gradcheck(lambda h, w: prefix_loss(h, Head(w), *others, divergence=name), (x, head.weight))
 
 
 @pytest.mark.parametrize("name", sorted(DIVERGENCES))
@@ -164,9 +171,7 @@ def test_one_vocabulary_is_plain_distillation_bit_for_bit(name, dtype):
     x, head, th, thead, *others = case((LARGE, LARGE), dtype)
     loss = prefix_loss(x, head, th, thead, *others, divergence=name)
     labels = torch.zeros(len(x), dtype=torch.int64)
-    plain = fused_loss(
-        x, head, labels, teacher_hidden=th, teacher_head=thead, divergence=name, weight=1.0
-    ).loss
+    plain = fused_loss(x, head, labels, teacher_hidden=th, teacher_head=thead, divergence=name, weight=1.0).loss
     assert loss == plain and len(x) == sum(len(vocabulary(LARGE).encode(text)) + 1 for text in TEXTS)
     for a, b in zip(*(torch.autograd.grad(value, (x, head.weight)) for value in (loss, plain))):
         assert torch.equal(a, b)

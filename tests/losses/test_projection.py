@@ -108,7 +108,9 @@ def test_blocks_shifts_and_padding_change_nothing():
         projection_loss(hidden, Head(head.weight, shift), th, thead, projection),
         projection_loss(hidden, head, th, Head(torch.cat([thead.weight, 9 * thead.weight])), projection),
         projection_loss(hidden, head, th, thead, projection, block_bytes=1),
-        sum(projection_loss(hidden[i], head, th[i], thead, projection, num_items=ROWS) for i in (slice(2), slice(2, 6))),
+        sum(
+            projection_loss(hidden[i], head, th[i], thead, projection, num_items=ROWS) for i in (slice(2), slice(2, 6))
+        ),
     ):
         torch.testing.assert_close(other, expected, rtol=1e-12, atol=1e-12)
 

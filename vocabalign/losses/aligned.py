@@ -120,12 +120,15 @@ class AlignedChunks:
         start = torch.cat([stop.new_zeros(min(1, len(stop))), stop[:-1] + 1])
         run = torch.cumsum(last, 0) - last.long()
         num_bytes = torch.zeros(len(stop), dtype=torch.int64).index_add_(0, run, self.num_bytes.cpu())
-        sides = [
-            ChunkRows(s.positions, s.labels, s.starts[start.to(s.starts.device)], s.stops[at], s.after[at])
-            for s in (self.student, self.teacher)
-            for at in (stop.to(s.starts.device),)
-        ]
-        return AlignedChunks(*sides, num_bytes.to(self.num_bytes.device))
+        return AlignedChunks(
+            _joined(self.student, start, stop), _joined(self.teacher, start, stop), num_bytes.to(self.num_bytes.device)
+        )
+
+
+def _joined(rows: ChunkRows, start: Tensor, stop: Tensor) -> ChunkRows:
+    """Runs of chunks as chunks: from the first of each to the last."""
+    start, stop = start.to(rows.starts.device), stop.to(rows.starts.device)
+    return ChunkRows(rows.positions, rows.labels, rows.starts[start], rows.stops[stop], rows.after[stop])
 
 
 def aligned_chunks(documents: Sequence[Document]) -> AlignedChunks:

@@ -93,18 +93,13 @@ def chunk_loss(
     student = ObservedRows(hidden, head, chunks.student.labels, starts)
     with torch.no_grad():
         stream(student, [Side(hidden, head, trained=False)], block_bytes=block_bytes)
-    surprisals = [
-        chunk_surprisals(side.tokens, rows) for side, rows in ((teacher, chunks.teacher), (student, chunks.student))
-    ]
+    a, b = chunk_surprisals(teacher.tokens, chunks.teacher), chunk_surprisals(student.tokens, chunks.student)
     appended = None
-    if starts is not None:
-        assert teacher.word_starts is not None and student.starts_found is not None
+    if teacher.word_starts is not None and student.starts_found is not None:
         appended = (chunks.teacher.after >= 0) & (chunks.student.after >= 0)
-        found = ((teacher.word_starts, chunks.teacher), (student.starts_found, chunks.student))
-        for number, (log_probs, rows) in enumerate(found):
-            extra = log_probs[rows.after.clamp(min=0)].to(surprisals[number].dtype)
-            surprisals[number] = surprisals[number] - torch.where(appended, extra, torch.zeros_like(extra))
-    values, slopes = surprisal_divergence(*surprisals, temperature)
+        a = a - _behind(teacher.word_starts, chunks.teacher, appended).to(a.dtype)
+        b = b - _behind(student.starts_found, chunks.student, appended).to(b.dtype)
+    values, slopes = surprisal_divergence(a, b, temperature)
     given = given.to(values.device, values.dtype)
     gradient = _ChunkGradient(student, chunks.student, given * values, given * slopes, appended)
     total = given.sum() if num_items is None else num_items
@@ -133,6 +128,12 @@ def _merge(chunks: AlignedChunks, ends: Tensor, weights: Tensor) -> tuple[Aligne
     owner = torch.searchsorted(merged.student.stops, chunks.student.stops)
     total = torch.zeros(len(merged), dtype=weights.dtype, device=weights.device)
     return merged, total.index_add_(0, owner.to(weights.device), weights)
+
+
+def _behind(log_probs: Tensor, rows: ChunkRows, kept: Tensor) -> Tensor:
+    """(C,) what the row behind each chunk gives, 0 where it is not kept."""
+    found = log_probs[rows.after.clamp(min=0)]
+    return torch.where(kept, found, torch.zeros_like(found))
 
 
 def _owners(rows: ChunkRows) -> tuple[Tensor, Tensor]:

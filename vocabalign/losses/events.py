@@ -34,7 +34,7 @@ class EventMerge:
 
     def teacher_logits(self, logits: Tensor) -> Tensor:
         """(C, Vt) logits -> (C, K) logits of the classes in the student's order."""
-        return self.in_order(self.teacher.merge(self.teacher.arrange(logits)))
+        return self.in_order(self.teacher.merge(self.teacher.arrange(logits))[0])
 
     def in_order(self, merged: Tensor) -> Tensor:
         """The teacher's merged columns in the student's order."""
@@ -61,8 +61,8 @@ def event_loss(
     which member of a class is right (a long token shares the gradient of its class), so it goes together with
     ``chunk_loss`` or cross-entropy. With one vocabulary on both sides it is the plain divergence, bit for bit.
 
-    Gradient: ``dL/dz_s = w T q_s (g_c - <Q, g>)`` with g = dD/dQ and c the class of s; computed in the forward pass. The
-    teacher gets none.
+    Gradient: ``dL/dz_s = w T q_s (g_c - <Q, g>)`` with g = dD/dQ and c the class of s; computed in the forward
+    pass. The teacher gets none.
 
     Args:
         hidden: (N, H) student's hidden states that predict the next token at aligned starts (``aligned_starts``).
@@ -104,11 +104,11 @@ class _EventRows:
         if self.temperature != 1.0:
             mine /= self.temperature
             theirs /= self.temperature
-        shares = self.classes.student.arrange(mine)
-        merged = self.classes.student.merge(shares)
+        arranged = self.classes.student.arrange(mine)
+        merged, totals = self.classes.student.merge(arranged)
         values, towards = self.divergence(Pair.from_logits(merged, self.classes.teacher_logits(theirs)))
         if gradient:
             if self.temperature != 1.0:
                 towards *= self.temperature
-            self.classes.student.spread(towards, shares, mine)
+            self.classes.student.spread(towards, totals, arranged, mine)
         return values[None] * self.temperature**2

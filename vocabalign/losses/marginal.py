@@ -36,7 +36,7 @@ class PrefixMerge:
         """(C, Vt) logits -> (C, V) logits of the teacher's probability of each student token."""
         if self.identity:
             return logits
-        merged = self.merge.merge(self.merge.arrange(logits))
+        merged, _ = self.merge.merge(self.merge.arrange(logits))
         result = logits.new_full((len(logits), self.num_tokens[0]), NEVER)
         return result.index_copy_(1, self.columns, merged)
 

@@ -6,6 +6,8 @@ softmax over tokens. A class of one member keeps its logit bit for bit, and its 
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -14,15 +16,17 @@ from vocabalign.losses.logits import NEVER
 
 __all__ = ["Merge"]
 
-# Up to this many members each number of members is a group of its own; beyond, four groups to an octave.
-_EXACT = 8
+# Up to this many members the members lie in runs; beyond, side by side, and there are two groups to an octave.
+_EXACT = 3
+# Sums of exponentials above this are exact enough in float32, whose smallest normal number is 1e-38.
+_REACH = 1e-30
 
 
 class Merge:
     """Sums of columns by class.
 
-    Columns are brought into an order in which the classes of m members lie as m runs side by side, so that all work is
-    on whole runs: one gather of columns before and one after, and no scatter.
+    Columns are brought into an order in which the classes with m members are one group, so that all work is on whole
+    groups: one gather of columns before and one after, and no scatter.
 
     Args:
         classes: (V,) class of each column, -1 for columns that are left out (probability 0, no gradient).
@@ -44,13 +48,17 @@ class Merge:
         position = 0
         for size in np.unique(padded[padded > 0]).tolist():
             members = np.flatnonzero(padded == size)
-            at = starts[members] + np.arange(size)[:, None]  # (size, classes)
-            missing = np.arange(size)[:, None] >= counts[members]
-            order.append(columns[np.where(missing, starts[members], at)].reshape(-1))
+            number = np.arange(size)[:, None]
+            missing = number >= counts[members]
+            at = np.where(missing, starts[members], starts[members] + number)  # (size, classes)
+            if size > _EXACT:
+                at, missing = at.T, missing.T
+            order.append(columns[at].reshape(-1))
             pads.append(position + np.flatnonzero(missing.reshape(-1)))
             ranked.append(members)
             self.groups.append((size, len(members)))
             position += size * len(members)
+        self._alone = self.groups[0][1] if self.groups and self.groups[0][0] == 1 else 0
         arranged = np.concatenate(order) if order else np.zeros(0, dtype=np.int64)
         padding = np.concatenate(pads) if pads else arranged
         places = np.zeros(len(classes), dtype=np.int64)
@@ -76,56 +84,85 @@ class Merge:
         arranged = logits.index_select(1, self.columns)
         return arranged.index_fill_(1, self.padding, NEVER) if len(self.padding) else arranged
 
-    def merge(self, arranged: Tensor) -> Tensor:
-        """(C, M) -> (C, K) logits of the classes, in ``order``; a copy.
+    def merge(self, arranged: Tensor) -> tuple[Tensor, Tensor]:
+        """(C, M) -> (C, K) logits of the classes, in ``order``, and what ``spread`` needs of them; copies.
 
-        ``arranged`` becomes the share of each member in its class, ``exp(z_s - u_c)``, which ``spread`` needs.
+        For the K' classes of several members ``arranged`` becomes ``exp(z_s)`` up to a factor for each class; their
+        sums, (C, K'), are the second result.
         """
         if self.identity:
-            return arranged
-        parts, position = [], 0
-        for size, count in self.groups:
-            group = arranged[:, position : position + size * count]
-            parts.append(group if size == 1 else _log_sum_exp(group.view(-1, size, count)))
-            position += size * count
-        return torch.cat(parts, 1)
+            return arranged, arranged[:, :0]
+        merged = arranged.new_empty(len(arranged), self.num_classes)
+        merged[:, : self._alone] = arranged[:, : self._alone]
+        highest, several = merged[:, self._alone :], arranged[:, self._alone :]
+        totals = torch.empty_like(highest)
+        if not arranged.is_cuda and several.shape[1]:
+            # One maximum for the row is enough, unless all of a class is out of its reach.
+            top = several.amax(1, keepdim=True)
+            shifted = several.sub(top).exp_()
+            self._sum(shifted, totals)
+            if float(totals.amin()) > _REACH:
+                several.copy_(shifted)
+                torch.log(totals, out=highest).add_(top)
+                return merged, totals
+        for group, classes, size in self._several(several):
+            _over_members(torch.maximum, torch.amax, group, size, highest[:, classes])
+            group.sub_(_spread_out(highest[:, classes], size))
+        several.exp_()
+        self._sum(several, totals)
+        highest += totals.log()
+        return merged, totals
 
-    def spread(self, d_merged: Tensor, shares: Tensor, out: Tensor) -> None:
+    def _sum(self, several: Tensor, totals: Tensor) -> None:
+        for group, classes, size in self._several(several):
+            _over_members(torch.add, torch.sum, group, size, totals[:, classes])
+
+    def spread(self, d_merged: Tensor, totals: Tensor, arranged: Tensor, out: Tensor) -> None:
         """Gradient of the classes' logits -> gradient of the tokens' logits, written to ``out``.
 
         ``dD/dz_s = dD/du_c exp(z_s - u_c)``: each member has its share of its class.
 
         Args:
             d_merged: (C, K), in ``order``.
-            shares: (C, M) what ``merge`` left; overwritten.
+            totals: (C, K') from ``merge``.
+            arranged: (C, M) what ``merge`` left; overwritten.
             out: (C, V), whatever it held.
         """
         if self.identity:
             out.copy_(d_merged)
             return
-        position = first = 0
-        for size, count in self.groups:
-            group = shares[:, position : position + size * count]
-            towards = d_merged[:, first : first + count]
-            if size == 1:
-                group.copy_(towards)
-            else:
-                group.view(-1, size, count).mul_(towards[:, None])
-            position, first = position + size * count, first + count
-        torch.index_select(shares, 1, self.places, out=out)
+        arranged[:, : self._alone] = d_merged[:, : self._alone]
+        towards = d_merged[:, self._alone :] / totals
+        for group, classes, size in self._several(arranged[:, self._alone :]):
+            group.mul_(_spread_out(towards[:, classes], size))
+        torch.index_select(arranged, 1, self.places, out=out)
         if len(self.left_out):
             out.index_fill_(1, self.left_out, 0)
+
+    def _several(self, several: Tensor) -> Iterator[tuple[Tensor, slice, int]]:
+        """Views of the groups of more than one member, which of the K' classes they are, and their size.
+
+        Few members lie in runs (C, size, count), many side by side (C, count, size): the long axis is the fast one.
+        """
+        groups = [(size, count) for size, count in self.groups if size > 1]
+        first = 0
+        parts = several.split([size * count for size, count in groups], 1)
+        for (size, count), part in zip(groups, parts):
+            shape = (-1, size, count) if size <= _EXACT else (-1, count, size)
+            yield part.view(shape), slice(first, first + count), size
+            first += count
 
     def columns_of(self, number: int) -> Tensor:
         """(m,) the columns of a class."""
         return self._members[number][0]
 
-    def share_of(self, number: int, shares: Tensor) -> Tensor:
+    def share_of(self, number: int, arranged: Tensor) -> Tensor:
         """(C, m) what ``merge`` left for the members of a class: their distribution within it."""
         columns, places = self._members[number]
         if len(columns) == 1:
-            return torch.ones_like(shares[:, :1])
-        return shares.index_select(1, places)
+            return torch.ones_like(arranged[:, :1])
+        part = arranged.index_select(1, places)
+        return part / part.sum(1, keepdim=True)
 
 
 class _Members:
@@ -142,15 +179,24 @@ class _Members:
         return self.found[number]
 
 
-def _log_sum_exp(group: Tensor) -> Tensor:
-    """(C, size, count) -> (C, count); the group becomes its softmax over ``size``."""
-    highest = group.amax(1)
-    total = group.sub_(highest[:, None]).exp_().sum(1)
-    group.div_(total[:, None])
-    return highest.add_(total.log_())
+def _over_members(
+    pairwise: Callable[..., Tensor], whole: Callable[..., Tensor], group: Tensor, size: int, out: Tensor
+) -> None:
+    """Reduce a group over its members; few of them one after the other, which runs along the columns."""
+    if size > _EXACT:
+        whole(group, 2, out=out)
+        return
+    pairwise(group[:, 0], group[:, 1], out=out)
+    for member in range(2, size):
+        pairwise(out, group[:, member], out=out)
+
+
+def _spread_out(values: Tensor, size: int) -> Tensor:
+    """(C, count) -> the shape in which it meets all members of each class."""
+    return values[:, None] if size <= _EXACT else values[:, :, None]
 
 
 def _group_sizes(counts: np.ndarray) -> np.ndarray:
     """The number of members that each class is filled up to, so that there are few groups."""
-    step = 2 ** np.maximum(0, np.floor(np.log2(np.maximum(counts, 1))).astype(np.int64) - 2)
+    step = 2 ** np.maximum(0, np.floor(np.log2(np.maximum(counts, 1))).astype(np.int64) - 1)
     return np.where(counts <= _EXACT, counts, -(-counts // step) * step)

@@ -121,8 +121,8 @@ def prefix_rows(documents: Sequence[Document], prefixes: PrefixMap) -> PrefixRow
     mine, theirs, u, token, observed, moved = (np.concatenate([p[i] for p in parts]) for i in range(6))
     order = np.argsort(u > 0, kind="stable")
     place = np.argsort(order)
-    starts = np.cumsum([0, *(len(p[0]) for p in parts)])
-    owner = place[np.concatenate([p[8] + start for p, start in zip(parts, starts)]).astype(np.int64)]
+    begins = np.cumsum([0, *(len(p[0]) for p in parts)])
+    owner = place[np.concatenate([p[8] + begin for p, begin in zip(parts, begins)]).astype(np.int64)]
     inside = u > 0
     keys, number = np.unique(np.stack([token[inside], u[inside]], 1), axis=0, return_inverse=True)
     table = prefixes.vocabularies[1].token_bytes
@@ -132,8 +132,8 @@ def prefix_rows(documents: Sequence[Document], prefixes: PrefixMap) -> PrefixRow
     prefix[inside] = np.array([distinct[name] for name in names], dtype=np.int64)[number.reshape(-1)]
     found = [prefixes.after(name) for name in distinct]
     origin = np.full(len(u), -1, dtype=np.int64)
-    for place in np.flatnonzero(moved >= 0).tolist():
-        origin[place] = prefixes.continuation(int(token[place]), int(u[place]))
+    for at in np.flatnonzero(moved >= 0).tolist():
+        origin[at] = prefixes.continuation(int(token[at]), int(u[at]))
     arrays = (
         np.stack([mine, theirs], 1)[order],
         prefix[order],
@@ -156,56 +156,51 @@ def _empty() -> list[np.ndarray]:
 
 def _document_rows(document: Document, prefixes: PrefixMap) -> list[np.ndarray]:
     """Rows of both sides, bytes inside the teacher token, that token, observed, moved to; rest rows, labels, owners."""
-    a = document.alignment
     ids = [np.asarray(side, dtype=np.int64) for side in (document.student_ids, document.teacher_ids)]
-    lengths = [token_lengths(v)[side].astype(np.int64) for v, side in zip(prefixes.vocabularies, ids)]
-    begins = [np.cumsum(side) - side for side in lengths]
-    # Tokens of text in chunks that are as long on both sides: no dummy prefix, nothing that a normalizer changed.
-    bounds = [
-        (a.cs_start.astype(np.int64), a.cs_end.astype(np.int64)),
-        (a.ct_start.astype(np.int64), a.ct_end.astype(np.int64)),
+    (mine, begins, ends), (theirs, teacher_begins, teacher_ends) = _placed_tokens(document, ids, prefixes)
+    # The teacher's token that covers the first byte of each of the student's.
+    at = np.searchsorted(teacher_begins, begins, side="right") - 1
+    inside, cover = begins - teacher_begins[at], theirs[at]
+    last = np.searchsorted(teacher_ends, ends)
+    together = np.append(teacher_ends, -1)[last] == ends
+    within = np.flatnonzero((inside > 0) & (mine > 0) & (cover > 0))
+    pairs = document.start_pairs
+    further = np.zeros(len(ids[0]) + 1, dtype=np.int64)
+    further[mine] = np.where(together, last - at, 0)
+    rows = [np.concatenate([pairs[:, 1], mine[within] - 1]), np.concatenate([pairs[:, 2], cover[within] - 1])]
+    more = further[rows[0] + 1]
+    owner = np.repeat(np.arange(len(more)), more)
+    rest = rows[1][owner] + 1 + np.arange(len(owner)) - np.repeat(np.cumsum(more) - more, more)
+    token = ids[1][rows[1] + 1]
+    return [
+        rows[0] + document.student_at,
+        rows[1] + document.teacher_at,
+        np.concatenate([np.zeros(len(pairs), dtype=np.int64), inside[within]]),
+        token,
+        token,
+        np.where(more > 0, ids[0][rows[0] + 1], -1),
+        rest + document.teacher_at,
+        ids[1][rest + 1],
+        owner,
     ]
+
+
+def _placed_tokens(document: Document, ids: list[np.ndarray], prefixes: PrefixMap) -> list[tuple[np.ndarray, ...]]:
+    """For both sides the tokens in chunks of the same bytes, and where they begin and end.
+
+    Chunks that are not as long on both sides (a dummy prefix, text that a normalizer changed) are left out.
+    """
+    a = document.alignment
+    bounds = ((a.cs_start, a.cs_end), (a.ct_start, a.ct_end))
+    lengths = [token_lengths(v)[side].astype(np.int64) for v, side in zip(prefixes.vocabularies, ids)]
     totals = [np.concatenate([[0], np.cumsum(side)]) for side in lengths]
     sizes = [total[end] - total[start] for total, (start, end) in zip(totals, bounds)]
     exact = (sizes[0] == sizes[1]) & (sizes[0] > 0)
-    base = np.cumsum(sizes[0] * exact) - sizes[0] * exact
-    tokens, places = [], []
-    for (start, end), total, begin in zip(bounds, totals, begins):
-        count = (end - start)[exact]
-        token = np.repeat(start[exact] - (np.cumsum(count) - count), count) + np.arange(count.sum())
-        tokens.append(token)
-        places.append(begin[token] + np.repeat(base[exact] - total[start[exact]], count))
-    ends = [place + side[token] for place, side, token in zip(places, lengths, tokens)]
-    at = np.searchsorted(places[1], places[0], side="right") - 1
-    inside = places[0] - places[1][at] if len(at) else at
-    last = np.searchsorted(ends[1], ends[0])
-    spans = (
-        np.where((last < len(ends[1])) & (ends[1][np.minimum(last, max(0, len(ends[1]) - 1))] == ends[0]), last - at, 0)
-        if len(at)
-        else at
-    )
-    number = {"token": tokens[1][at] if len(at) else at, "span": spans}
-    # Starts inside a teacher token, and aligned starts, which the alignment knows.
-    within = np.flatnonzero((inside > 0) & (tokens[0] > 0) & (number["token"] > 0))
-    pairs = document.start_pairs
-    of_token = np.zeros(len(ids[0]) + 1, dtype=np.int64)
-    of_token[tokens[0]] = spans
-    mine = np.concatenate([pairs[:, 1], tokens[0][within] - 1])
-    theirs = np.concatenate([pairs[:, 2], number["token"][within] - 1])
-    u = np.concatenate([np.zeros(len(pairs), dtype=np.int64), inside[within]])
-    more = of_token[mine + 1]
-    moved = np.where(more > 0, ids[0][mine + 1], -1)
-    owner = np.repeat(np.arange(len(mine)), more)
-    step = np.arange(len(owner)) - np.repeat(np.cumsum(more) - more, more)
-    rest = theirs[owner] + 1 + step
-    return [
-        mine + document.student_at,
-        theirs + document.teacher_at,
-        u,
-        ids[1][theirs + 1],
-        ids[1][theirs + 1],
-        moved,
-        rest + document.teacher_at,
-        ids[1][np.minimum(rest + 1, len(ids[1]) - 1)],
-        owner,
-    ]
+    base = np.cumsum(sizes[0] * exact) - sizes[0]
+    result: list[tuple[np.ndarray, ...]] = []
+    for (start, end), total, length in zip(bounds, totals, lengths):
+        first, count = start[exact].astype(np.int64), (end - start)[exact].astype(np.int64)
+        token = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(count.sum())
+        begin = total[token] + np.repeat(base[exact] - total[first], count)
+        result.append((token, begin, begin + length[token]))
+    return result

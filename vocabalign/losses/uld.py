@@ -120,8 +120,8 @@ def likeliest(p: Tensor, top: int) -> tuple[Tensor, Tensor]:
     """
     count, width = p.shape
     if top >= width:
-        found = p.sort(-1, descending=True)
-        return found.values, found.indices
+        everything = p.sort(-1, descending=True)
+        return everything.values, everything.indices
     size = int((width / top) ** 0.5)
     if size < 2:
         first = p.topk(top, -1)
