@@ -14,11 +14,11 @@ from vocabalign.losses.logits import Head, Projection, check_head
 
 # Logits of all sides in one block. A matrix product over few rows is bound by reading the head.
 BLOCK_BYTES = {"cpu": 256 << 20, "cuda": 1 << 30}
-CPU_BLOCK_ROWS = 256
+CPU_BLOCK_ROWS = 128
 # So that a block stays small beside the logits of a small batch as well.
 LEAST_BLOCKS = 4
 LEAST_ROWS = 16
-CPU_TILE_BYTES = 1 << 20
+CPU_TILE_BYTES = 2 << 20
 
 
 class RowLoss(Protocol):
