@@ -77,6 +77,8 @@ def align(**options: Any) -> None:
 @click.option("--input-rows", help="How embedding rows are made.")
 @click.option("--head-rows", help="How head rows are made.")
 @row_sources
+@click.option("--rows", metavar="N|MODEL", help="Exactly so many rows, or as many as this model has.")
+@click.option("--keep-layers", metavar="LAYERS", help="Keep these layers alone, such as 0-7,12.")
 @click.option("--chat-template", metavar="keep|target|FILE", help="Whose chat template the model gets.")
 @click.option("--untie", is_flag=True, default=None, help="Give tied embeddings a head of their own.")
 @click.option("--pad-to-multiple-of", type=int, metavar="N", help="Round the number of rows up.")

@@ -10,7 +10,6 @@ from pydantic import Field
 from vocabalign.config import Config, StageConfig
 from vocabalign.stages.references import Corpus, Reference
 
-
 RowMethod = Literal[
     "auto",
     "lexicon",
@@ -58,6 +57,10 @@ class TransplantConfig(StageConfig):
     """Give a model with tied embeddings a head of its own."""
     pad_to_multiple_of: int | None = Field(default=None, gt=0)
     """Round the number of rows up; padded rows can never be the most likely."""
+    rows: int | Reference | None = None
+    """Exactly this many rows, or as many as this model has (a draft model needs the rows of its target)."""
+    keep_layers: str | None = None
+    """Keep these layers of the body alone, such as ``0-7,12``: the start of a small draft model."""
     map_tokens: dict[str, str | list[str]] = {}
     """Overrides for special tokens, TARGET: SOURCE or a list of sources."""
     chat_template: str = "target"

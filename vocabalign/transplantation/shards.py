@@ -7,7 +7,7 @@ Going through the library instead would read every tensor into memory and might 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -63,7 +63,12 @@ def tensor_entries(path: Path) -> Header:
     return {name: entry for name, entry in read_header(path)[0].items() if name != _METADATA}
 
 
-def rewrite_shard(source: Path, out: Path, tensors: Mapping[str, torch.Tensor]) -> int:
+def rewrite_shard(
+    source: Path,
+    out: Path,
+    tensors: Mapping[str, torch.Tensor],
+    rename: Callable[[str], str | None] = lambda name: name,
+) -> int:
     """Write ``source`` to ``out`` with some tensors replaced or, under new names, added at the end.
 
     Untouched tensors are copied block by block, so memory stays at the given tensors. Where no shape
@@ -72,13 +77,15 @@ def rewrite_shard(source: Path, out: Path, tensors: Mapping[str, torch.Tensor]) 
     Args:
         source: the file to start from.
         out: the file to write.
-        tensors: name -> tensor in its final dtype; anything contiguous.
+        tensors: name (the new one) -> tensor in its final dtype; anything contiguous.
+        rename: old name -> new name; None leaves a tensor out.
 
     Returns:
         Bytes of tensor data in ``out`` minus those in ``source``.
     """
     header, start, raw = _read_header_bytes(source)
-    old = {name: entry for name, entry in header.items() if name != _METADATA}
+    before = {name: entry for name, entry in header.items() if name != _METADATA}
+    old = {new: entry for name, entry in before.items() if (new := rename(name)) is not None}
     order = sorted(old, key=lambda name: old[name]["data_offsets"][0])
     order += [name for name in tensors if name not in old]
     new: Header = {_METADATA: header[_METADATA]} if _METADATA in header else {}
@@ -100,7 +107,7 @@ def rewrite_shard(source: Path, out: Path, tensors: Mapping[str, torch.Tensor]) 
             else:
                 reader.seek(start + old[name]["data_offsets"][0])
                 _copy_bytes(reader, writer, _span(old[name]))
-    return position - sum(_span(entry) for entry in old.values())
+    return position - sum(_span(entry) for entry in before.values())
 
 
 def all_entries(folder: Path, files: Iterable[str]) -> dict[str, tuple[str, dict[str, Any]]]:

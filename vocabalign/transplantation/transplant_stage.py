@@ -28,7 +28,9 @@ from vocabalign.transplantation.calibration import CorpusCounts, count_corpus, f
 from vocabalign.transplantation.card import write_card
 from vocabalign.transplantation.chat_templates import apply_policy
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
+from vocabalign.transplantation.layers import cut_layers
 from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
+from vocabalign.transplantation.row_counts import count_rows, exact_rows
 from vocabalign.transplantation.row_plans import Spaces
 from vocabalign.transplantation.sources import counterparts, find_sources
 from vocabalign.transplantation.spaces import open_spaces, refuse_missing
@@ -47,6 +49,7 @@ class Options:
 
     methods: Methods = field(default_factory=Methods)
     pad_to_multiple_of: int | None = None
+    rows: int | None = None
     map_tokens: Overrides = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"
@@ -97,9 +100,21 @@ def _write(
     seconds: dict[str, float] = {}
     methods = Methods(config.input_rows, config.head_rows, config.calibrate_head, config.untie)
     spaces = open_spaces(config, target)
-    options = Options(methods, config.pad_to_multiple_of, config.map_tokens, config.device, config.dtype, spaces)
+    options = Options(
+        methods,
+        config.pad_to_multiple_of,
+        exact_rows(config.rows),
+        config.map_tokens,
+        config.device,
+        config.dtype,
+        spaces,
+    )
+    source = resolve(config.source)
+    if config.keep_layers is not None:
+        with _timed(seconds, "layers"):
+            source = cut_layers(source, writer.work / "layers", config.keep_layers)
     writer.metrics |= transplant_model(
-        resolve(config.source), target, writer.folder, lexicon=lexicon, texts=texts, options=options, seconds=seconds
+        source, target, writer.folder, lexicon=lexicon, texts=texts, options=options, seconds=seconds
     )
     with _timed(seconds, "tokenizer"):
         tokenizer = tokenizer_folder or target.tokenizer
@@ -154,10 +169,8 @@ def transplant_model(
         source = load_vocabulary(source_folder)
         sources = find_sources(source, target, checkpoint.num_rows, lexicon, options.map_tokens)
     # The same vocabulary keeps the padded rows that the source has: nothing changes at all.
-    num_rows = max(checkpoint.num_rows, len(target)) if sources.same else len(target)
-    if options.pad_to_multiple_of:
-        multiple = options.pad_to_multiple_of
-        num_rows = -(-(len(target) if num_rows % multiple else num_rows) // multiple) * multiple
+    kept_rows = checkpoint.num_rows if sources.same else None
+    num_rows = count_rows(len(target), kept_rows, options.rows, options.pad_to_multiple_of)
     counts, states = None, None
     if texts is not None:
         with _timed(seconds, "counting"):
