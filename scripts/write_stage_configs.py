@@ -36,6 +36,12 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "scripts": ["Latin"],
         "out": "run/tokenizer",
     },
+    "count": {
+        "source": "models/pythia-1b",
+        "target": "models/qwen2",
+        "corpus": ["run/text/train.jsonl"],
+        "out": "run/counts",
+    },
     "embed": {"tokenizer": "models/qwen2", "corpus": ["run/text/train.jsonl"], "out": "run/embeddings"},
     "align": {
         "source": "models/pythia-1b",

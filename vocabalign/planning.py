@@ -17,6 +17,7 @@ from vocabalign.manifests import stage_inputs
 from vocabalign.stages import (
     AlignConfig,
     CorpusConfig,
+    CountConfig,
     DistillConfig,
     EmbedConfig,
     EvaluateConfig,
@@ -29,6 +30,8 @@ CPU_CORE_FLOPS = 25e9  # dense float32 products as small models reach them
 GPU_FLOPS = 3.0e14  # bfloat16 on a data-centre GPU, at about a third of its peak
 BYTES_PER_TOKEN = 3.5
 EMBEDDING_TOKENS_PER_SECOND = 250_000  # one gensim thread, D = 300
+COUNTED_BYTES_PER_SECOND = 1.5e6  # both tokenizers and the counting, on a core
+PAIRS_PER_TOKEN, MOST_PAIRS = 3.0, 2e9  # of neighbours, both sides
 COPY_BYTES_PER_SECOND = 3e8
 MIB = 2**20
 
@@ -79,6 +82,9 @@ def _plan_stage(stage: str, config: StageConfig, forecasts: Forecasts) -> Plan:
     if isinstance(config, CorpusConfig):
         plan.disk_bytes += forecasts.corpus_bytes(config)
         plan.seconds_here += forecasts.corpus_bytes(config) / 5e6
+    elif isinstance(config, CountConfig):
+        plan.seconds_here += corpus_bytes / _shards(config) / COUNTED_BYTES_PER_SECOND
+        plan.memory_bytes += min(PAIRS_PER_TOKEN * corpus_bytes / BYTES_PER_TOKEN, MOST_PAIRS) * 12.0
     elif isinstance(config, (EmbedConfig, AlignConfig)):
         _plan_embeddings(plan, config, corpus_bytes, forecasts)
     elif isinstance(config, TransplantConfig):
@@ -98,6 +104,11 @@ def _plan_stage(stage: str, config: StageConfig, forecasts: Forecasts) -> Plan:
         plan.notes.append(f"{', '.join(missing)} does not exist: a run would refuse it; its size is guessed here")
     forecasts.add(config)
     return plan
+
+
+def _shards(config: CountConfig) -> int:
+    number = (config.shard or "").partition("/")[2]
+    return int(number) if number.isdigit() and int(number) else 1
 
 
 def _plan_embeddings(plan: Plan, config: EmbedConfig | AlignConfig, corpus_bytes: float, forecasts: Forecasts) -> None:

@@ -44,7 +44,7 @@ def test_temporary_files_lie_beside_the_artefact_and_go(tmp_path, byte_level_fol
     stale.mkdir(parents=True)
     seen = []
 
-    def learn(vocabulary, texts, options, seed, folder=None):
+    def learn(vocabulary, texts, options, seed, folder=None, cooccurrence=None):
         seen.append(folder)
         assert folder.is_dir() and not stale.exists()
         raise RuntimeError("stopped")

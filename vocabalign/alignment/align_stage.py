@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +15,8 @@ import numpy as np
 from vocabalign.alignment.align_options import anchor_limit, choices, match_options, view
 from vocabalign.alignment.anchors import anchor_pairs, identical_source
 from vocabalign.alignment.assignment import VIEWS
-from vocabalign.alignment.embed_stage import folder_for_tokens
+from vocabalign.alignment.counts import load_counts
+from vocabalign.alignment.embed_stage import folder_for_tokens, tell_uncovered
 from vocabalign.alignment.embeddings import learn_token_embeddings
 from vocabalign.alignment.exports import embedding_map, write_table
 from vocabalign.alignment.lexicon_building import build_lexicon
@@ -27,8 +29,9 @@ from vocabalign.alignment.matching import (
     shared_vectors,
 )
 from vocabalign.alignment.scores import bleu1_both_ways, coverage, hub_statistics, take_text
+from vocabalign.alignment.vector_files import given_embeddings, with_counts
 from vocabalign.artifacts import stage_artifact
-from vocabalign.errors import ConfigError, TooFewAnchorsError
+from vocabalign.errors import ConfigError, CorpusError, TooFewAnchorsError
 from vocabalign.lexicon import Lexicon
 from vocabalign.manifests import write_json
 from vocabalign.stages import AlignConfig, EmbeddingOptions
@@ -38,7 +41,7 @@ from vocabalign.text.segmentation import segment_many
 from vocabalign.text.special_tokens import map_special_tokens
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
-from vocabalign.token_embeddings import TokenEmbeddings, load_embeddings
+from vocabalign.token_embeddings import TokenEmbeddings
 
 logger = logging.getLogger("vocabalign")
 
@@ -95,6 +98,7 @@ def align_vocabularies(
     *,
     special_tokens: Mapping[str, str] = MappingProxyType({}),
     folder: Path | None = None,
+    embeddings: tuple[TokenEmbeddings, TokenEmbeddings] | None = None,
 ) -> AlignmentResult:
     """Align two vocabularies on text that both cut; nothing that lasts is written.
 
@@ -105,6 +109,7 @@ def align_vocabularies(
         config: the options; what it says of tokenizers, text and output folder is not looked at.
         special_tokens: overrides for special tokens, target -> source.
         folder: for temporary files; None for the system's own.
+        embeddings: of source and target, where they are at hand already; else read or learned.
 
     Raises:
         CorpusError: there is no text.
@@ -113,23 +118,37 @@ def align_vocabularies(
         TooFewAnchorsError: ``tokalign`` or ``tokalign++`` without enough shared tokens.
     """
     method, seed, matching = config.method, config.seed, match_options(config)
-    source_embeddings = load_embeddings(config.source_embeddings, source) if config.source_embeddings else None
-    target_embeddings = load_embeddings(config.target_embeddings, target) if config.target_embeddings else None
+    source_embeddings = given_embeddings(config.source_embeddings, source) if config.source_embeddings else None
+    target_embeddings = given_embeddings(config.target_embeddings, target) if config.target_embeddings else None
+
+    source_embeddings, target_embeddings = embeddings or (source_embeddings, target_embeddings)
 
     # ---- What is known beforehand: identical tokens, roles, and the spans of one text cut both ways ----
     identical = identical_source(source, target, config.anchors)
     roles = map_special_tokens(source, target, special_tokens)
+    counts = load_counts(config.counts, source, target) if config.counts else None
     logger.info("align: counting which source tokens cover which target tokens")
-    cover = cover_counts(source, target, _read(texts))
+    cover = counts.covers if counts else cover_counts(source, target, _read(texts))
+    if not cover.target_counts.any():
+        raise CorpusError(
+            f"The text holds nothing that both tokenizers give back ({cover.num_bytes_unaligned:,} bytes refused): "
+            "give text in the languages that they are for."
+        )
 
     # ---- Token embeddings ----
     num_shared = len(anchor_pairs(identical, cover.source_counts, cover.target_counts))
     needed = num_shared if matching.needs_anchors else None
     options = _fitting(config.embeddings, needed, source_embeddings or target_embeddings)
     logger.info("align: learning token embeddings (%s, %d dimensions)", options.method, options.dimensions)
-    source_embeddings = source_embeddings or learn_token_embeddings(source, _read(texts), options, seed, folder)
-    target_embeddings = target_embeddings or learn_token_embeddings(target, _read(texts), options, seed, folder)
+    known = (counts.source, counts.target) if counts else (None, None)
+    learn = partial(learn_token_embeddings, options=options, seed=seed, folder=folder)
+    source_embeddings = source_embeddings or learn(source, _read(texts), cooccurrence=known[0])
+    target_embeddings = target_embeddings or learn(target, _read(texts), cooccurrence=known[1])
+    source_embeddings = with_counts(source_embeddings, cover.source_counts)
+    target_embeddings = with_counts(target_embeddings, cover.target_counts)
     _check_dimensions(source_embeddings, target_embeddings)
+    for vocabulary, embeddings in ((source, source_embeddings), (target, target_embeddings)):
+        tell_uncovered(vocabulary, embeddings)
 
     # ---- The distributional layer, and how far to trust it ----
     limit = anchor_limit(config)
@@ -147,10 +166,10 @@ def align_vocabularies(
         logger.warning("%s Going on with spans and segmentation alone.", error)
     else:
         mapping = space.mapping
-        counts = (source_embeddings.counts, target_embeddings.counts)
+        seen = (source_embeddings.counts, target_embeddings.counts)
         width = config.top_k if method == "auto" else 1
         ordinary = ~np.isin(np.arange(len(source)), list(source.special_ids))
-        neighbors = find_neighbors(space, *counts, np.flatnonzero(identical < 0), width, matching, ordinary)
+        neighbors = find_neighbors(space, *seen, np.flatnonzero(identical < 0), width, matching, ordinary)
 
     # ---- The lexicon ----
     lexicon = build_lexicon(

@@ -218,18 +218,20 @@ def _make_tile(block: sparse.csc_matrix, options: GloveOptions) -> _Tile | None:
     places = np.arange(block.nnz, dtype=np.int64)
     by_column = sparse.csr_matrix((places, block.indices, block.indptr), shape=block.shape).tocsc()
     rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-    whole = [rows, block.indices, block.indptr, by_column.indices, by_column.indptr]
-    rows, columns, row_ends, column_rows, column_ends = (torch.from_numpy(a.astype(np.int32)) for a in whole)
     return _Tile(
-        rows,
-        columns,
-        row_ends,
+        _int32(rows),
+        _int32(block.indices),
+        _int32(block.indptr),
         torch.from_numpy(by_column.data),
-        column_rows,
-        column_ends,
+        _int32(by_column.indices),
+        _int32(by_column.indptr),
         torch.from_numpy(np.log(block.data).astype(np.float32)),
         torch.from_numpy(pair_weights(block.data, options.x_max, options.alpha)),
     )
+
+
+def _int32(values: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(values.astype(np.int32))
 
 
 def _unpermuted(values: np.ndarray, order: np.ndarray, size: int) -> np.ndarray:

@@ -14,7 +14,7 @@ from vocabalign.config import StageConfig
 from vocabalign.stages.model_configs import DistillConfig, FinetuneConfig, TrainingOptions, TransplantConfig
 from vocabalign.stages.references import Corpus, Reference
 from vocabalign.stages.result_configs import EvaluateConfig, ReportConfig
-from vocabalign.stages.text_configs import AlignConfig, CorpusConfig, EmbedConfig, EmbeddingOptions
+from vocabalign.stages.text_configs import AlignConfig, CorpusConfig, CountConfig, EmbedConfig, EmbeddingOptions
 from vocabalign.stages.tokenizer_configs import TokenizerExtendConfig, TokenizerPruneConfig, TokenizerTrainConfig
 
 __all__ = [
@@ -22,6 +22,7 @@ __all__ = [
     "AlignConfig",
     "Corpus",
     "CorpusConfig",
+    "CountConfig",
     "DistillConfig",
     "EmbedConfig",
     "EmbeddingOptions",
@@ -79,11 +80,19 @@ STAGES: dict[str, Stage] = {
         ("tokenizer", "corpus", "heldout"),
         ("text", "tokenizer_tools"),
     ),
-    "embed": Stage(EmbedConfig, "vocabalign.alignment.embed_stage:run", ("tokenizer", "corpus"), ("text", "alignment")),
+    "count": Stage(
+        CountConfig,
+        "vocabalign.alignment.count_stage:run",
+        ("source", "target", "corpus", "merge"),
+        ("text", "alignment"),
+    ),
+    "embed": Stage(
+        EmbedConfig, "vocabalign.alignment.embed_stage:run", ("tokenizer", "corpus", "counts"), ("text", "alignment")
+    ),
     "align": Stage(
         AlignConfig,
         "vocabalign.alignment.align_stage:run",
-        ("source", "target", "corpus", "source_embeddings", "target_embeddings"),
+        ("source", "target", "corpus", "counts", "source_embeddings", "target_embeddings"),
         ("text", "alignment"),
     ),
     "transplant": Stage(

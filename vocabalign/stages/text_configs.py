@@ -69,6 +69,25 @@ class EmbeddingOptions(Config):
         return self.epochs or (15 if self.method == "glove" else 5)
 
 
+class CountConfig(StageConfig):
+    """Count which source tokens cover which target tokens, and which tokens stand together, for ``align``."""
+
+    source: Reference | None = None
+    """Tokenizer (or model) folder whose vocabulary the model has."""
+    target: Reference | None = None
+    """Tokenizer (or model) folder whose vocabulary it shall get."""
+    corpus: Corpus = []
+    """Files, folders or globs of text."""
+    shard: str | None = None
+    """``i/n``: count only the i-th of n parts of the corpus, on this machine."""
+    merge: list[Path] = []
+    """Instead of counting: folders of counts to add, exactly as if all had been counted at once."""
+    window: int = Field(default=15, ge=0)
+    """Tokens to each side that count as neighbours; 0 leaves neighbours out, whose tables are the large ones."""
+    least: float = Field(default=0.0, ge=0)
+    """Leave out pairs of neighbours whose distance-weighted count is below this; never in a shard."""
+
+
 class EmbedConfig(StageConfig):
     """Learn token embeddings for one tokenizer from plain text."""
 
@@ -76,6 +95,9 @@ class EmbedConfig(StageConfig):
     """Tokenizer or model folder."""
     corpus: Corpus
     """Files, folders or globs of text."""
+    counts: Path | None = None
+    """Counts by ``count`` in which this tokenizer is the source or the target; ``glove`` and ``ppmi`` read no text
+    then."""
     embeddings: EmbeddingOptions = EmbeddingOptions()
     """How the embeddings are learned."""
 
@@ -118,10 +140,13 @@ class AlignConfig(StageConfig):
     """Tokenizer (or model) folder whose vocabulary it shall get."""
     corpus: Corpus
     """Text that both tokenizers cut; the more like the model's use, the better."""
+    counts: Path | None = None
+    """Counts of source and target, as written by ``count``; counted here when left out."""
     source_embeddings: Path | None = None
-    """Token embeddings of the source, as written by ``embed``; learned here when left out."""
+    """Token embeddings of the source, as written by ``embed``, or a file of word vectors of your own (text of fastText
+    or GloVe, gensim's KeyedVectors); learned here when left out."""
     target_embeddings: Path | None = None
-    """Token embeddings of the target, as written by ``embed``; learned here when left out."""
+    """The same for the target."""
     embeddings: EmbeddingOptions = EmbeddingOptions()
     """How embeddings are learned where they are not given."""
     method: Literal["auto", "tokalign", "tokalign++"] = "auto"

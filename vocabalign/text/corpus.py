@@ -86,6 +86,15 @@ def read_documents(
         raise CorpusError(f"The corpus {names} holds {what}: give a file with text in it.")
 
 
+def file_documents(path: Path, *, piece_bytes: int = PIECE_BYTES) -> Iterator[Document]:
+    """The documents of one file that are not blank; possibly none.
+
+    Raises:
+        CorpusError: it is not UTF-8, not JSON, or cannot be read.
+    """
+    return (document for document in _read_file(path, piece_bytes) if document.text.strip())
+
+
 def corpus_bytes(corpus: Sequence[str | Path]) -> int:
     """About how many bytes of text there are, from the sizes of the files alone.
 

@@ -96,8 +96,9 @@ class CoverCounter:
 
     def result(self) -> CoverCounts:
         """All that was counted so far."""
-        sums, counts = (table.total() for table in self._sums), (counts.copy() for counts in self._counts)
-        return CoverCounts(*sums, *counts, num_bytes=self._aligned, num_bytes_unaligned=self._unaligned)
+        overlap, first, last = (table.total() for table in self._sums)
+        of_target, of_source = (counts.copy() for counts in self._counts)
+        return CoverCounts(overlap, first, last, of_target, of_source, self._aligned, self._unaligned)
 
     def _align(
         self, texts: Sequence[str], source_ids: Sequence[Sequence[int]], target_ids: Sequence[Sequence[int]]
