@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import importlib.util
-import io
 import json
 
 import pytest
 import torch
 
+from vocabalign.cli import run as cli_run
 from vocabalign.errors import ConfigError, CorpusError, ModelError
 from vocabalign.evaluation.evaluate_stage import run
 from vocabalign.evaluation.measuring import evaluate_models, measure
-from vocabalign.evaluation.table import format_score, format_table, shorten
 from vocabalign.stages import EvaluateConfig
 
 
@@ -74,24 +73,6 @@ def test_prompt_and_no_sample(tiny_llama, texts):
     assert evaluation.metrics["comparisons"] == []
 
 
-def test_table_shows_markup_and_control_characters_as_text(artefact):
-    from rich.console import Console
-
-    metrics = json.loads((artefact / "metrics.json").read_text())
-    metrics["models"][0]["sample"] = "[bold]x[/bold]\n\x1b[31m\u202e"
-    console = Console(file=io.StringIO(), width=120)
-    console.print(format_table(metrics))
-    text = console.file.getvalue()
-    assert "[bold]x[/bold]\\n\\x1b[31m\\u202e" in text
-    assert format_score(metrics["models"][0]) in text
-
-
-def test_shorten():
-    assert shorten("abcdef", 4) == "abc\N{HORIZONTAL ELLIPSIS}"
-    assert shorten("a\tb", 10) == "a\\tb"
-    assert format_score({"bits_per_byte": 1.0}) == "1.0000"
-
-
 def score_module(material):
     path = material.parent / "tools" / "score.py"
     if not path.is_file():
@@ -102,11 +83,14 @@ def score_module(material):
     return module
 
 
-@pytest.mark.parametrize("name", ["stories260K-hf", "tlm-833K-hf"])
-def test_equals_the_scorer_of_the_issues(material, name):
+@pytest.mark.parametrize("name", ["stories260K-hf", "tlm-833K-hf", "stories3M-hf"])
+def test_equals_the_independent_scorer(material, name):
     torch.set_num_threads(1)
     scorer = score_module(material)
-    documents = scorer.read(str(material / "corpora/tinystories/heldout.jsonl"))[:5]
+    documents = scorer.read(str(material / "corpora/tinystories/heldout.jsonl"))[:4]
+    # Another language: byte fallback, and documents of many windows.
+    documents.append((material / "corpora/tinystories-ru/heldout.jsonl").read_text().partition("\n")[0][:2000])
+    documents = documents[: -1 if name.startswith("tlm") else None]
     folder = str(material / "models" / name)
     expected = scorer.score(folder, documents)
     row = evaluate_models({name: folder}, documents, sample_tokens=0, batch_size=3)[0]
@@ -120,3 +104,80 @@ def test_known_score_of_stories260k(material):
     row = evaluate_models({"a": str(material / "models/stories260K-hf")}, documents, sample_tokens=32)[0]
     assert row["bits_per_byte"] == pytest.approx(1.006, abs=1e-3)
     assert row["sample_unknown_tokens"] == 0
+
+
+@pytest.fixture
+def named_corpora(tmp_path, texts):
+    for name, chosen in (("prose", texts[:3]), ("code", texts[3:6])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in chosen))
+    return tmp_path
+
+
+def test_named_corpora_from_the_command_line(named_corpora, tiny_llama, capsys):
+    arguments = ["evaluate", str(tiny_llama), "--json", "--price", "2", "-o", "sample_tokens=4", "--num-prompts", "2"]
+    for name in ("prose", "code"):
+        arguments += ["--corpus", f"my-{name}={named_corpora}/{name}.jsonl"]
+    assert cli_run(arguments) == 0
+    metrics = json.loads(capsys.readouterr().out)
+    row = metrics["models"][0]
+    assert set(row["domains"]) == {"my-prose", "my-code"}
+    assert sum(domain["documents"] for domain in row["domains"].values()) == metrics["corpus"]["documents"] == 6
+    assert len(metrics["prompts"]) == len(row["samples"]) == 2
+    assert row["cost_per_megabyte"] == pytest.approx(2 * row["tokens"] / row["bytes"])
+    assert metrics["corpus"]["paths"]["my-code"].endswith("code.jsonl")
+
+
+def test_files_are_domains_by_their_names(named_corpora, tiny_llama, tmp_path):
+    out = tmp_path / "metrics"
+    config = EvaluateConfig(out=out, models={"a": str(tiny_llama)}, corpus=str(named_corpora), sample_tokens=0)
+    run(config)
+    assert set(json.loads((out / "metrics.json").read_text())["models"][0]["domains"]) == {"prose", "code"}
+    assert {json.loads(line)["domain"] for line in (out / "documents.jsonl").read_text().splitlines()} == {
+        "prose",
+        "code",
+    }
+
+
+@pytest.mark.parametrize(
+    ("corpus", "message"),
+    [(["a=x.txt", "y.txt"], "a name or none"), (["a=x.txt", "a=y.txt"], "given twice")],
+)
+def test_names_that_do_not_work_are_told(corpus, message, capsys, tiny_llama):
+    arguments = ["evaluate", str(tiny_llama)]
+    for item in corpus:
+        arguments += ["--corpus", item]
+    assert cli_run(arguments) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_file_may_have_the_sign_in_its_name(tmp_path, tiny_llama):
+    path = tmp_path / "a=b.txt"
+    path.write_text("text")
+    for given in (str(path), [str(path)]):
+        assert EvaluateConfig(out="x", models={"a": str(tiny_llama)}, corpus=given).corpus == [str(path)]
+
+
+def test_prices_that_cannot_be_read_are_told(tiny_llama, capsys):
+    assert cli_run(["evaluate", str(tiny_llama), "--corpus", "x.txt", "--price", "cheap"]) == 2
+    assert cli_run(["evaluate", str(tiny_llama), "--corpus", "x.txt", "--price", "1", "--price", "a=2"]) == 2
+
+
+def test_all_measures_together(named_corpora, tiny_llama, texts):
+    models = {"a": str(tiny_llama)}
+    options = {"teacher": str(tiny_llama), "draft_for": str(tiny_llama), "sample_tokens": 8}
+    row = measure(models, texts, **options).metrics["models"][0]
+    assert row["teacher_top1_agreement"] == 1
+    assert row["draft_acceptance_rate"] > 0.5
+
+
+def test_options_that_need_another_are_told(tiny_llama, texts):
+    with pytest.raises(ConfigError, match="'encoder' is of use only with 'lexicon'"):
+        measure({"a": str(tiny_llama)}, texts, encoder=str(tiny_llama))
+    with pytest.raises(ConfigError, match="'floor' is of use only with 'tasks'"):
+        measure({"a": str(tiny_llama)}, texts, floor=str(tiny_llama))
+
+
+def test_a_missing_teacher_is_told_before_anything_is_scored(tiny_llama, texts, tmp_path):
+    for option in ("teacher", "draft_for"):
+        with pytest.raises(ModelError, match="nowhere"):
+            measure({"a": str(tiny_llama)}, texts, **{option: str(tmp_path / "nowhere")})

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from vocabalign.evaluation.generation import default_prompt, repetition_share, write_sample
+from vocabalign.evaluation.generation import (
+    default_prompt,
+    invalid_bytes,
+    pick_prompts,
+    repetition_share,
+    sample_record,
+    write_sample,
+)
 from vocabalign.text.tokenizers import load_vocabulary
 
 
@@ -59,3 +68,39 @@ def test_repetition():
     assert repetition_share(b"") == 0
     assert repetition_share(bytes(range(200))) == 0
     assert repetition_share(b"again and " * 30) > 0.9
+
+
+@given(st.binary(max_size=40))
+def test_invalid_bytes_are_what_decoding_leaves_out(data):
+    count = invalid_bytes(data)
+    assert 0 <= count <= len(data)
+    kept = data.decode("utf-8", errors="ignore").encode()
+    # What is left out is invalid, but for a character that the end cuts in two.
+    assert 0 <= len(data) - len(kept) - count <= 3
+    assert invalid_bytes(data + b" ") == len(data) - len(kept)
+
+
+@given(st.text(max_size=20))
+def test_whole_text_has_no_invalid_bytes_wherever_it_is_cut(text):
+    data = text.encode()
+    assert all(invalid_bytes(data[:end]) == 0 for end in range(len(data) + 1))
+
+
+def test_samples_of_several_prompts_add_up(model, vocabulary):
+    prompts = ["The cat sat", "Once upon"]
+    samples = [write_sample(model, vocabulary, prompt, 10) for prompt in prompts]
+    record = sample_record(samples, prompts)
+    assert record["sample"] == samples[0].text
+    assert [row["prompt"] for row in record["samples"]] == prompts
+    assert [row["text"] for row in record["samples"]] == [sample.text for sample in samples]
+    seconds, written = (sum(getattr(sample, name) for sample in samples) for name in ("seconds", "bytes"))
+    assert record["generation_bytes_per_second"] == pytest.approx(written / seconds)
+    assert record["generation_invalid_bytes"] == sum(sample.invalid_bytes for sample in samples)
+
+
+def test_prompts_come_from_every_domain_in_turn():
+    texts = [f"text {i}" for i in range(6)]
+    domains = ["a", "a", "a", "b", "b", None]
+    assert pick_prompts(texts, domains, 4) == ["text 0", "text 3", "text 5", "text 1"]
+    assert pick_prompts(texts, [], 2) == ["text 0", "text 1"]
+    assert len(pick_prompts(texts, domains, 100)) == 6
