@@ -40,7 +40,7 @@ def loaded(folders):
 
 @pytest.fixture(scope="module")
 def smaller(loaded):
-    """name -> the vocabulary, and two that are pruned as far as it goes: to a size, and to a script that is not there."""
+    """name -> the vocabulary, and two pruned as far as it goes: to a size, and to a script that is not there."""
 
     @functools.cache
     def make(name):
@@ -76,9 +76,9 @@ def test_text_of_kept_tokens_is_cut_as_before(name, loaded, data):
             assert [new_ids[i] for i in ids] == after.encode(text)
 
 
-@pytest.mark.parametrize("name", ["byte-level", "metaspace", "ignore-merges", "sentencepiece-unigram"])
+@pytest.mark.parametrize("name", LOSSLESS)
 @given(text=ANY_TEXT)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_text_comes_back(name, smaller, text):
     before, *after = smaller(name)
     joined = [b"".join(v.token_bytes[i] or b"" for i in v.encode(text)) for v in (before, *after)]
