@@ -58,7 +58,7 @@ def _measures(metrics: Mapping[str, Any]) -> Iterator[RenderableType]:
     for title, columns in MEASURES.items():
         measured = [row for row in rows if any(row.get(key) is not None for key, _, _ in columns)]
         kept = [column for column in columns if any(row.get(column[0]) is not None for row in rows)]
-        if measured and (title != "cost" or len(rows) > 1):
+        if measured and (title not in SIDE_BY_SIDE or len(rows) > 1):
             cells = [[row["name"], *(_cell(row.get(key), form) for key, _, form in kept)] for row in measured]
             yield _table([title, *(heading for _, heading, _ in kept)], cells)
 
@@ -132,8 +132,13 @@ MEASURES = {
         ("bytes_per_1000_tokens_relative", "bytes for 1,000 tokens", ".3f"),
         ("cost_relative", "cost", ".3f"),
         ("cost_per_megabyte", "cost per MB", ".4g"),
-        ("generation_bytes_per_second", "bytes/s written", ",.0f"),
         ("normalised_perplexity", "normalised perplexity", ".3f"),
+    ),
+    "samples": (
+        ("generation_bytes_per_second", "bytes/s", ",.0f"),
+        ("generation_repetition_share", "repeated", ".1%"),
+        ("generation_invalid_bytes", "bytes that are no UTF-8", ",d"),
+        ("generation_unknown_tokens", "tokens without text", ",d"),
     ),
     "beside the teacher": (
         ("teacher_top1_agreement", "same first choice", ".1%"),
@@ -155,3 +160,6 @@ MEASURES = {
     ),
 }
 """Title -> (key in metrics.json, heading, format); ratios are to the first model."""
+
+SIDE_BY_SIDE = ("cost", "samples")
+"""Tables that say something only where there are several models."""
