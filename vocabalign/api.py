@@ -154,13 +154,17 @@ def transplant(
 def _transplant_in_memory(
     config: TransplantConfig, target: Any, lexicon: Lexicon | str | Path | None, texts: Iterable[str] | None
 ) -> Path:
+    from vocabalign.lexicon_files import load_lexicon
     from vocabalign.text.corpus import read_texts
     from vocabalign.text.tokenizers import load_vocabulary
     from vocabalign.transplantation.transplant_stage import transplant_to
 
     documents = list(texts) if texts is not None else list(read_texts(config.corpus)) if config.corpus else []
-    known = Lexicon.load(lexicon) if isinstance(lexicon, (str, Path)) else lexicon
-    return transplant_to(config, load_vocabulary(target), known, documents)
+    vocabulary = load_vocabulary(target)
+    known: Any = lexicon
+    if isinstance(lexicon, (str, Path)):
+        known = load_lexicon(lexicon, lambda: load_vocabulary(config.source), vocabulary)
+    return transplant_to(config, vocabulary, known, documents)
 
 
 @overload

@@ -141,3 +141,37 @@ def test_real_tokenizers_share_most_running_tokens(tmp_path, material):
     # Every identical token really stands for the same bytes.
     for token in np.flatnonzero(lexicon.evidence == Evidence.IDENTICAL):
         assert source.token_bytes[lexicon.source_ids[token, 0]] == target.token_bytes[token]
+
+
+def test_vectors_of_ones_own_are_taken_with_counts_from_the_text(tmp_path):
+    from vocabalign.alignment.embeddings import learn_token_embeddings
+    from vocabalign.alignment.vector_files import write_vectors
+
+    source, target = word_vocabulary(words=WORDS[:40]), word_vocabulary(order_seed=1, words=WORDS[8:])
+    files = {}
+    for side, vocabulary in (("source_embeddings", source), ("target_embeddings", target)):
+        files[side] = tmp_path / f"{side}.vec"
+        write_vectors(files[side], learn_token_embeddings(vocabulary, make_texts(), SMALL, 0))
+    learned, given = align(source, target, seed=0), align(source, target, seed=0, **files)
+    for name in ("source_ids", "weights", "confidence"):
+        assert np.array_equal(getattr(learned.lexicon, name), getattr(given.lexicon, name))
+    assert np.array_equal(given.target_embeddings.counts, learned.target_embeddings.counts)
+    shorter = {**files, "target_embeddings": tmp_path / "short.vec"}
+    write_vectors(
+        shorter["target_embeddings"],
+        learn_token_embeddings(target, make_texts(), SMALL.model_copy(update={"dimensions": 5}), 0),
+    )
+    with pytest.raises(ConfigError, match="12 dimensions and the target's 5"):
+        align(source, target, **shorter)
+
+
+def test_a_tiny_text_names_what_it_lacks(caplog):
+    with caplog.at_level(logging.WARNING, "vocabalign"):
+        align(word_vocabulary(), word_vocabulary(order_seed=1), make_texts(1))
+    assert "The text does not hold" in caplog.text and "they have no vector" in caplog.text
+
+
+def test_text_that_neither_side_gives_back_is_refused():
+    vocabulary = make_vocabulary([b"a", b"b"])
+    with pytest.raises(CorpusError, match="nothing that both tokenizers give back .9 bytes"):
+        align(vocabulary, vocabulary, ["cccdddeee"])

@@ -18,7 +18,7 @@ from vocabalign.alignment.assignment import VIEWS
 from vocabalign.alignment.counts import load_counts
 from vocabalign.alignment.embed_stage import folder_for_tokens, tell_uncovered
 from vocabalign.alignment.embeddings import learn_token_embeddings
-from vocabalign.alignment.exports import embedding_map, write_table
+from vocabalign.alignment.exports import embedding_map
 from vocabalign.alignment.lexicon_building import build_lexicon
 from vocabalign.alignment.mapping import Mapping as SpaceMapping
 from vocabalign.alignment.matching import (
@@ -33,6 +33,7 @@ from vocabalign.alignment.vector_files import given_embeddings, with_counts
 from vocabalign.artifacts import stage_artifact
 from vocabalign.errors import ConfigError, CorpusError, TooFewAnchorsError
 from vocabalign.lexicon import Lexicon
+from vocabalign.lexicon_table import write_table
 from vocabalign.manifests import write_json
 from vocabalign.stages import AlignConfig, EmbeddingOptions
 from vocabalign.text.corpus import read_texts
@@ -98,7 +99,7 @@ def align_vocabularies(
     *,
     special_tokens: Mapping[str, str] = MappingProxyType({}),
     folder: Path | None = None,
-    embeddings: tuple[TokenEmbeddings, TokenEmbeddings] | None = None,
+    given: tuple[TokenEmbeddings, TokenEmbeddings] | None = None,
 ) -> AlignmentResult:
     """Align two vocabularies on text that both cut; nothing that lasts is written.
 
@@ -109,7 +110,7 @@ def align_vocabularies(
         config: the options; what it says of tokenizers, text and output folder is not looked at.
         special_tokens: overrides for special tokens, target -> source.
         folder: for temporary files; None for the system's own.
-        embeddings: of source and target, where they are at hand already; else read or learned.
+        given: token embeddings of source and target, where they are at hand already; else read or learned.
 
     Raises:
         CorpusError: there is no text.
@@ -121,7 +122,7 @@ def align_vocabularies(
     source_embeddings = given_embeddings(config.source_embeddings, source) if config.source_embeddings else None
     target_embeddings = given_embeddings(config.target_embeddings, target) if config.target_embeddings else None
 
-    source_embeddings, target_embeddings = embeddings or (source_embeddings, target_embeddings)
+    source_embeddings, target_embeddings = given or (source_embeddings, target_embeddings)
 
     # ---- What is known beforehand: identical tokens, roles, and the spans of one text cut both ways ----
     identical = identical_source(source, target, config.anchors)
@@ -147,8 +148,8 @@ def align_vocabularies(
     source_embeddings = with_counts(source_embeddings, cover.source_counts)
     target_embeddings = with_counts(target_embeddings, cover.target_counts)
     _check_dimensions(source_embeddings, target_embeddings)
-    for vocabulary, embeddings in ((source, source_embeddings), (target, target_embeddings)):
-        tell_uncovered(vocabulary, embeddings)
+    tell_uncovered(source, source_embeddings)
+    tell_uncovered(target, target_embeddings)
 
     # ---- The distributional layer, and how far to trust it ----
     limit = anchor_limit(config)

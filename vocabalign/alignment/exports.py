@@ -1,50 +1,16 @@
-"""What people see of an alignment: the lexicon as a table, and a map of both embedding spaces."""
+"""What people see of an alignment: a map of both embedding spaces."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from vocabalign.alignment.mapping import Mapping
 from vocabalign.alignment.neighbors import unit_rows
-from vocabalign.lexicon import Evidence, Lexicon
+from vocabalign.text.token_text import token_text
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.token_embeddings import TokenEmbeddings
-
-COLUMNS = ("target_id", "target_token", "evidence", "confidence", "source_tokens")
-
-
-def token_text(vocabulary: Vocabulary, token_id: int) -> str:
-    r"""The token for people on one line: bytes that are no text as ``\xNN``, control characters escaped."""
-    token = vocabulary.token_bytes[token_id]
-    if token is None:
-        return vocabulary.raw_tokens[token_id].encode("unicode_escape").decode()
-    text = token.replace(b"\\", b"\\\\").decode("utf-8", "backslashreplace")
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-
-
-def write_table(path: Path, lexicon: Lexicon, source: Vocabulary, target: Vocabulary) -> None:
-    """Write ``lexicon.tsv``: one line a target token, all of them; sources as ``id:token=weight``, spaces between.
-
-    Spaces inside a source token are written as the open box U+2423, so that a line can be split again.
-    """
-    sources = [token_text(source, token_id).replace(" ", "\u2423") for token_id in range(len(source))]
-    with path.open("w", encoding="utf-8", newline="\n") as file:
-        file.write("\t".join(COLUMNS) + "\n")
-        for token_id in range(len(target)):
-            pieces = [
-                f"{source_id}:{sources[source_id]}={weight:.4f}"
-                for source_id, weight in zip(
-                    lexicon.source_ids[token_id].tolist(), lexicon.weights[token_id].tolist(), strict=True
-                )
-                if source_id >= 0
-            ]
-            evidence = Evidence(int(lexicon.evidence[token_id])).name.lower()
-            confidence = f"{lexicon.confidence[token_id]:.4f}"
-            row = (str(token_id), token_text(target, token_id), evidence, confidence, " ".join(pieces))
-            file.write("\t".join(row) + "\n")
 
 
 def embedding_map(

@@ -7,7 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import torch
 from vocabalign.artifacts import ArtifactWriter, stage_artifact, write_artifact
 from vocabalign.errors import ArtifactError, CorpusError, TokenizerError
 from vocabalign.lexicon import Lexicon
+from vocabalign.lexicon_files import load_lexicon
 from vocabalign.manifests import write_json
 from vocabalign.models import pick_device, pick_dtype, resolve
 from vocabalign.stages import TransplantConfig
@@ -50,6 +51,7 @@ class Options:
     methods: Methods = field(default_factory=Methods)
     pad_to_multiple_of: int | None = None
     rows: int | None = None
+    origin: str | None = None
     map_tokens: Overrides = field(default_factory=dict)
     device: str = "auto"
     dtype: str = "auto"
@@ -64,11 +66,15 @@ def run(config: TransplantConfig) -> Path:
     """
     with stage_artifact("transplant", config) as writer:
         target = load_vocabulary(config.target)
-        lexicon = None if config.lexicon is None else Lexicon.load(config.lexicon)
+        lexicon = _lexicon(config, target) if config.lexicon else None
         texts = read_texts(config.corpus) if config.corpus else None
         refuse_missing(config)
         _write(writer, config, target, lexicon, texts, tokenizer_folder=resolve(config.target))
     return Path(config.out)
+
+
+def _lexicon(config: TransplantConfig, target: Vocabulary) -> Lexicon:
+    return load_lexicon(str(config.lexicon), lambda: load_vocabulary(config.source), target)
 
 
 def transplant_to(
@@ -104,6 +110,7 @@ def _write(
         methods,
         config.pad_to_multiple_of,
         exact_rows(config.rows),
+        str(resolve(config.source).absolute()),
         config.map_tokens,
         config.device,
         config.dtype,
@@ -187,7 +194,8 @@ def transplant_model(
         untouched = sources.same and num_rows == checkpoint.num_rows
         ids = None if untouched else Ids(num_rows, target.roles, counterparts(sources))
         write_model_files(checkpoint, out, rows.embedding, rows.head, rows.bias, ids)
-        rows.provenance.write(out, target)
+        provenance = rows.provenance if options.origin is None else replace(rows.provenance, source=options.origin)
+        provenance.write(out, target)
     metrics = _metrics(checkpoint, target, rows, counts)
     return (
         metrics if sources.special is None else metrics | {"special_tokens": sources.special.describe(source, target)}
@@ -198,7 +206,7 @@ def _hidden_states(
     checkpoint: Checkpoint, source: Vocabulary, counts: CorpusCounts | None, options: Options
 ) -> tuple[torch.Tensor, torch.Tensor] | None:
     """Final hidden states of the source on the corpus, and with probe texts; None without a head or the memory."""
-    if checkpoint.head_in_memory is None:
+    if checkpoint.head_in_memory is None or not checkpoint.generates:
         return None
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
