@@ -17,15 +17,8 @@ from vocabalign.tokenizer_tools.prune import prune
 from vocabalign.tokenizer_tools.scripts import Scripts
 from vocabalign.tokenizer_tools.state import all_ids, read_state, rebuild
 
-KINDS = [
-    "byte-level",
-    "metaspace",
-    "llama-like",
-    "ignore-merges",
-    "sentencepiece-unigram",
-    "sentencepiece-bpe",
-    "wordpiece",
-]
+LOSSLESS = ["byte-level", "metaspace", "llama-like", "ignore-merges", "sentencepiece-unigram", "sentencepiece-bpe"]
+KINDS = [*LOSSLESS, "wordpiece"]
 SETTINGS = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
