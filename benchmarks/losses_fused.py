@@ -154,7 +154,8 @@ def main() -> None:
             f"{case:12} naive {best['naive']:7.3f} s {size['naive'] / 1e6:7.0f} MB  "
             f"streamed {best['streamed']:7.3f} s {size['streamed'] / 1e6:5.0f} MB  "
             f"time ratio {best['streamed'] / best['naive']:.3f}  "
-            f"processor time ratio {work['streamed'] / work['naive']:.3f}  memory ratio {size['streamed'] / size['naive']:.3f}  "
+            f"processor time ratio {work['streamed'] / work['naive']:.3f}  "
+            f"memory ratio {size['streamed'] / size['naive']:.3f}  "
             f"time / matrix products {best['streamed'] / best['products']:.2f}  losses differ by {difference:.0e}",
             flush=True,
         )

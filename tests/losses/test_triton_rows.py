@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from tests.losses.plain import case
-from vocabalign.losses.divergences import DIVERGENCES, JensenShannon, SkewedKL
+from vocabalign.losses.divergences import DIVERGENCES, ForwardKL, JensenShannon, SkewedKL
 from vocabalign.losses.fused import Head, fused_loss
 from vocabalign.losses.mixture import MixtureRows
 
@@ -48,8 +48,8 @@ def test_all_but_the_adaptive_kl_have_a_branch():
 
 
 @pytest.mark.parametrize("name", SUPPORTED)
-@pytest.mark.parametrize("spread", [0.3, 3.0, 100.0])
-@pytest.mark.parametrize("weight,temperature,shared", [(0.6, 1.0, 150), (1.0, 2.0, 150), (0.3, 0.7, 130)])
+@pytest.mark.parametrize("spread", [0.3, 100.0])
+@pytest.mark.parametrize("weight,temperature,shared", [(0.6, 1.0, 150), (0.3, 0.7, 130)])
 def test_values_and_gradient_are_those_of_the_eager_code(name, spread, weight, temperature, shared):
     row_loss = rows(SUPPORTED[name], weight=weight, temperature=temperature, shared=shared, coefficient=1.7)
     z, t = logits(0, 5, 150, spread), logits(1, 5, shared, spread)
@@ -77,10 +77,19 @@ def test_identity_is_exactly_zero(name):
         150,
         None,
     )
-    for spread in (0.1, 3.0, 100.0):
+    for spread in (0.1, 100.0):
         z = logits(2, 4, 150, spread)
         values = by_kernel(row_loss, z, z.clone(), True)
         assert not values[0].any() and not values[2].any() and not z.any()
+
+
+def test_a_label_outside_the_vocabulary_gives_no_number():
+    row_loss = MixtureRows(
+        torch.tensor([150, -1, 3], device=DEVICE), ((ForwardKL(), 1.0),), 0.5, 1.0, 1.0, 1.0, False, 150, None
+    )
+    z = logits(2, 3, 150, 1.0)
+    values = by_kernel(row_loss, z, z.clone(), False)
+    assert values[0].isnan().tolist() == [True, True, False]
 
 
 @pytest.mark.gpu

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -129,5 +130,22 @@ def add_product(total: Tensor, d_logits: Tensor, x: Tensor) -> None:
     """``total += d_logits^T x`` with the sum over blocks in ``total``'s dtype."""
     if d_logits.dtype == total.dtype:
         total.addmm_(d_logits.T, x)
+    elif total.is_cuda and _accumulates(d_logits.dtype, total.dtype):
+        torch.addmm(total, d_logits.T, x, out_dtype=total.dtype, out=total)
     else:
         total += product(d_logits.T, x, total.dtype)
+
+
+@cache
+def _accumulates(dtype: torch.dtype, exact: torch.dtype) -> bool:
+    """Whether this torch adds products of ``dtype`` to a sum in ``exact`` in place; tried once, on small ones.
+
+    It saves a second tensor of the head's size, written and read for every block.
+    """
+    total = torch.ones(16, 16, dtype=exact, device="cuda")
+    ones = torch.ones(16, 16, dtype=dtype, device="cuda")
+    try:
+        torch.addmm(total, ones.T, ones, out_dtype=exact, out=total)
+    except (RuntimeError, TypeError):
+        return False
+    return bool((total == 17).all())

@@ -1,8 +1,9 @@
-"""One pass of memory per step for the row loss of ``fused_loss`` on a GPU.
+"""The row loss of ``fused_loss`` as one kernel, a program for each row.
 
-Eager code reads and writes a block's logits some twenty times, this kernel reads them three times (twice for forward
-KL) and writes them once. It was checked in Triton's interpreter against the eager code, and has not been run on a GPU
-yet; ``fused_loss`` takes it on CUDA where triton is installed, and the eager code elsewhere.
+Eager code reads and writes a block's logits some twenty times; this reads them three times (for sums of exponentials,
+values, gradients; once more where a temperature is not 1) and writes them once. It was checked against the eager code
+in Triton's interpreter and compiled for sm_80 and sm_90, but has not been run on a GPU yet. ``fused_loss`` takes it on
+CUDA where triton is installed, and the eager code elsewhere.
 """
 
 from __future__ import annotations
@@ -85,6 +86,7 @@ def mixture_rows(
         factor,
         KIND=branch,
         GRADIENT=gradient,
+        SAME=temperature == 1 and teacher.shape[1] == width,
         BLOCK=BLOCK,
         num_warps=WARPS,
     )
@@ -173,8 +175,13 @@ def _rows(  # type: ignore[no-untyped-def] # noqa: ANN202
     z_row, teacher_row = z_pointer + row * z_stride, teacher_pointer + row * teacher_stride
     label = tl.load(labels_pointer + row)
     top, log_sum = _log_sum(z_row, width, 1.0, BLOCK)
-    tl.store(entropy_pointer + row, log_sum - (tl.load(z_row + label) - top))
-    student_top, student_sum = _log_sum(z_row, shared, inverse, BLOCK)
+    # A label outside the vocabulary must not read another row: its loss is no number.
+    at_label = tl.load(z_row + label, mask=(label >= 0) & (label < width), other=float("nan"))
+    tl.store(entropy_pointer + row, log_sum - (at_label - top))
+    if SAME:
+        student_top, student_sum = top, log_sum
+    else:
+        student_top, student_sum = _log_sum(z_row, shared, inverse, BLOCK)
     teacher_top, teacher_sum = _log_sum(teacher_row, shared, teacher_inverse, BLOCK)
     values = tl.zeros((BLOCK,), tl.float32)
     scores = tl.zeros((BLOCK,), tl.float32)
