@@ -83,8 +83,8 @@ def tokalign(source: np.ndarray, target: np.ndarray, options: argparse.Namespace
     from vocabalign.alignment.search import SearchOptions
 
     anchors = np.setdiff1d(np.arange(len(target)), open_targets(len(target)))[:ANCHORS]
-    keys = relative_representations(source, source[anchors], scaled=False)
-    queries = relative_representations(target[open_targets(len(target))], target[anchors], scaled=False)
+    keys = relative_representations(source, source[anchors])
+    queries = relative_representations(target[open_targets(len(target))], target[anchors])
     top_k(queries, keys, 1, SearchOptions(block_mebibytes=options.block_mebibytes, backend=options.backend))
 
 

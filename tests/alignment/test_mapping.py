@@ -1,14 +1,18 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.linalg import sqrtm
 
 from vocabalign.alignment.mapping import learn_mapping
-from vocabalign.alignment.mapping_options import MappingOptions
-from vocabalign.alignment.neighbors import csls_top_k
+from vocabalign.alignment.mapping_options import PRESETS, MappingOptions
+from vocabalign.alignment.neighbors import csls_top_k, unit_rows
 from vocabalign.alignment.procrustes import solve_procrustes
+from vocabalign.alignment.unsupervised import similarity_distributions
 from vocabalign.errors import TooFewAnchorsError
 
 
@@ -93,3 +97,92 @@ def test_too_few_anchors_are_told():
     anchors = np.stack([np.arange(25)] * 2, axis=1)
     with pytest.raises(TooFewAnchorsError, match=r"20 of 25 shared tokens .* at least 30: .* at most 10 dimensions"):
         learn_mapping(x, y, anchors)
+
+
+def isomorphic(number: int, dimensions: int, seed: int, noise: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Two spaces that differ by rotation, order and noise; source rows in clusters, as those of tokens are."""
+    rng = np.random.default_rng(seed)
+    centres = 2 * rng.standard_normal((number // 10, dimensions))
+    x = centres[rng.integers(len(centres), size=number)] + rng.standard_normal((number, dimensions))
+    rotation = np.linalg.qr(rng.standard_normal((dimensions, dimensions)))[0]
+    order = rng.permutation(number)
+    y = (x @ rotation)[order] + noise * rng.standard_normal(x.shape)
+    return x.astype(np.float32), y.astype(np.float32), order
+
+
+def found_share(mapping, x, y, order) -> float:
+    return float((csls_top_k(mapping.map_source(x), mapping.map_target(y), 1)[1][:, 0] == order).mean())
+
+
+NO_ANCHORS = np.zeros((0, 2), dtype=np.int64)
+
+
+@pytest.mark.parametrize("method", ["vecmap", "muse"])
+def test_an_unsupervised_start_finds_the_map_without_any_pair(method):
+    x, y, order = isomorphic(500, 12, 0, noise=0.05)
+    options = replace(PRESETS["tokalign++"], method=method, start="unsupervised", keep_seeds=False, max_iterations=60)
+    mapping = learn_mapping(x, y, NO_ANCHORS, options=options)
+    assert found_share(mapping, x, y, order) > 0.95
+    again = learn_mapping(x, y, NO_ANCHORS, options=options)
+    assert np.array_equal(mapping.source_matrix, again.source_matrix) and mapping.objectives == again.objectives
+
+
+def test_similarity_distributions_know_neither_rotation_nor_order():
+    x, y, order = isomorphic(120, 8, 1, noise=0.0)
+    of_source, of_target = (similarity_distributions(unit_rows(v)) for v in (x, y))
+    assert np.allclose(of_source[order], of_target, atol=1e-4)
+    root = np.real(sqrtm(unit_rows(x).astype(np.float64) @ unit_rows(x).T.astype(np.float64)))
+    expected = np.sort(root, axis=1)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    expected -= expected.mean(axis=0)
+    expected /= np.linalg.norm(expected, axis=1, keepdims=True)
+    assert np.allclose(of_source, expected, atol=1e-3)
+
+
+def test_muse_refines_a_poor_rotation_and_stays_a_rotation():
+    x, y, order = isomorphic(600, 20, 2, noise=1.0)
+    truth = np.argsort(order)
+    anchors = np.stack([np.arange(24), truth[:24]], axis=1)
+    shares = {}
+    for name in ("procrustes", "muse"):
+        mapping = learn_mapping(x, y, anchors, options=PRESETS[name])
+        assert np.allclose(mapping.source_matrix @ mapping.source_matrix.T, np.eye(20), atol=1e-4)
+        assert np.array_equal(mapping.target_matrix, np.eye(20, dtype=np.float32))
+        shares[name] = found_share(mapping, x, y, order)
+    assert shares["muse"] > shares["procrustes"] + 0.05
+    # The restriction to common tokens holds: what is rare joins no dictionary.
+    options = replace(PRESETS["muse"], frequency_cutoff=100)
+    mapping = learn_mapping(x, y, anchors, options=options, source_counts=np.arange(600), target_counts=np.arange(600))
+    assert max(mapping.pairs[1:]) <= 100
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
+def test_renumbered_tokens_give_the_renumbered_neighbours(name):
+    x, y, order = isomorphic(200, 8, 3, noise=0.2)
+    truth = np.argsort(order)
+    anchors = np.stack([np.arange(40), truth[:40]], axis=1)
+    options = replace(PRESETS[name], keep_probability=1.0, frequency_cutoff=10_000)
+    source_order, target_order = (np.random.default_rng(seed).permutation(200) for seed in (4, 5))
+    moved = np.stack([np.argsort(source_order)[anchors[:, 0]], np.argsort(target_order)[anchors[:, 1]]], axis=1)
+    mapping = learn_mapping(x, y, anchors, options=options)
+    renumbered = learn_mapping(x[source_order], y[target_order], moved, options=options)
+    first = csls_top_k(mapping.map_source(x), mapping.map_target(y), 1)[1][:, 0]
+    second = csls_top_k(renumbered.map_source(x[source_order]), renumbered.map_target(y[target_order]), 1)[1][:, 0]
+    assert np.mean(source_order[second] == first[target_order]) > 0.99
+
+
+def test_seeds_stay_where_they_are_kept_and_leave_where_not():
+    x, y, order = isomorphic(300, 10, 6, noise=0.1)
+    truth = np.argsort(order)
+    wrong = np.stack([np.arange(30), np.roll(truth[:30], 1)], axis=1)
+    seeds = np.concatenate([wrong, np.stack([np.arange(30, 130), truth[30:130]], axis=1)])
+    pairs = {}
+    for keep_seeds in (True, False):
+        options = MappingOptions(self_learning=True, keep_seeds=keep_seeds, max_iterations=6)
+        pairs[keep_seeds] = learn_mapping(x, y, seeds, options=options)
+    # What the wrong seeds occupy, no found pair can take; and their errors stay in the map.
+    assert max(pairs[True].pairs) <= 300 - 30 + 30
+    cosines = [
+        np.einsum("nd,nd->n", mapping.map_source(x)[order], mapping.map_target(y)).mean() for mapping in pairs.values()
+    ]
+    assert cosines[1] > cosines[0]

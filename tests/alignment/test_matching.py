@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
+from vocabalign.alignment.mapping_options import PRESETS
 from vocabalign.alignment.matching import MatchOptions, find_neighbors, known_pair_precision, make_common_space
 from vocabalign.errors import TooFewAnchorsError
 from vocabalign.token_embeddings import TokenEmbeddings
@@ -48,3 +51,33 @@ def test_too_few_anchors_say_how_many_and_what_to_do():
     anchors = np.stack([np.arange(7)] * 2, axis=1)
     with pytest.raises(TooFewAnchorsError, match="share 7 tokens .* at least 16 .* method auto"):
         make_common_space(source, target, anchors, MatchOptions())
+
+
+def test_an_unsupervised_start_makes_a_space_without_anchors():
+    source, target = rotated(300, 6)
+    options = MatchOptions(mapping=replace(PRESETS["tokalign++"], start="unsupervised", keep_seeds=False))
+    space = make_common_space(source, target, np.zeros((0, 2), dtype=np.int64), options)
+    found = find_neighbors(space, source.counts, target.counts, np.arange(300), 1, options)
+    assert (found.source_ids[:, 0] == np.arange(300)).mean() > 0.9
+
+
+def test_tokens_that_are_not_allowed_are_not_found():
+    source, target = rotated(100)
+    anchors = np.stack([np.arange(100)] * 2, axis=1)
+    space = make_common_space(source, target, anchors, MatchOptions())
+    allowed = np.arange(100) >= 50
+    found = find_neighbors(space, source.counts, target.counts, np.arange(100), 1, MatchOptions(), allowed)
+    assert found.source_ids.min() >= 50 and (found.source_ids[50:, 0] == np.arange(50, 100)).all()
+
+
+def test_hidden_pairs_are_hidden_from_other_anchors_too():
+    source, target = rotated()
+    anchors = np.stack([np.arange(300)] * 2, axis=1)
+    every = known_pair_precision(source, target, anchors, MatchOptions(), 0, used=anchors)
+    assert every == known_pair_precision(source, target, anchors, MatchOptions(), 0)
+    assert len(every["known_pair_precision_at_1_by_frequency"]) == 3
+    # Made of nothing but wrong pairs, the space is of no use, whatever is shared.
+    wrong = np.stack([np.arange(300), np.roll(np.arange(300), 7)], axis=1)
+    assert (
+        known_pair_precision(source, target, anchors, MatchOptions(), 0, used=wrong)["known_pair_precision_at_1"] < 0.3
+    )

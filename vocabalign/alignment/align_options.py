@@ -31,6 +31,7 @@ def match_options(config: AlignConfig) -> MatchOptions:
     return MatchOptions(
         space="relative" if mapping == "relative" else "mapped",
         mapping=_mapping_options(config, mapping),
+        scale_relative=config.mapping_options.scale_relative is not False,
         csls_neighbors=config.csls_neighbors,
         search=search,
     )
@@ -52,7 +53,7 @@ def _mapping_options(config: AlignConfig, mapping: str) -> MappingOptions:
         # Most pairs of such a start are wrong: they must be able to leave.
         grown = PRESETS["tokalign++"] if mapping == "vecmap" else preset
         preset = replace(grown, start="unsupervised", keep_seeds=False)
-    changes = config.mapping_options.model_dump(exclude_none=True)
+    changes = config.mapping_options.model_dump(exclude_none=True, exclude={"scale_relative"})
     if config.self_learning is not None:
         changes["self_learning"] = config.self_learning
     return replace(preset, **changes, csls_neighbors=config.csls_neighbors, seed=config.seed)
@@ -64,13 +65,19 @@ def choices(config: AlignConfig, options: MatchOptions) -> dict[str, Any]:
         "anchors": f"equal {config.anchors}, commonest first",
         "num_anchors": anchor_limit(config) or "all",
         "space": options.space,
-        "similarity": "cosine" if options.space == "relative" else f"CSLS, k = {options.csls_neighbors}",
+        "similarity": _similarity(options),
         "view": view(config),
         "tokens_without_a_vector": "no source token" if config.method != "auto" else "spans and segmentation",
     }
     if options.space == "mapped":
         found["mapping"] = options.mapping.as_dict()
     return found
+
+
+def _similarity(options: MatchOptions) -> str:
+    if options.space == "mapped":
+        return f"CSLS, k = {options.csls_neighbors}"
+    return "cosine" if options.scale_relative else "product of relative representations, as in the public code"
 
 
 def view(config: AlignConfig) -> str:

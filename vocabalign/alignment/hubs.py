@@ -8,7 +8,7 @@ from scipy import sparse
 # The commonest source tokens may each lead this share of the open target tokens ...
 HUB_SHARE = 0.01
 # ... but never fewer than this many, nor less than this many times their even share.
-HUB_LEAST, HUB_EVEN_SHARES = 3, 3
+HUB_LEAST, HUB_EVEN_SHARES = 3, 2
 JUST_BELOW = 1 - 1e-5
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -11,7 +11,7 @@ from vocabalign.alignment.anchors import anchor_pairs
 from vocabalign.alignment.evidence_layers import Neighbors
 from vocabalign.alignment.mapping import Mapping, learn_mapping
 from vocabalign.alignment.mapping_options import MappingOptions
-from vocabalign.alignment.neighbors import csls_top_k, top_k
+from vocabalign.alignment.neighbors import csls_top_k, top_k, unit_rows
 from vocabalign.alignment.relative import relative_representations
 from vocabalign.alignment.scores import precision_at
 from vocabalign.alignment.search import SearchOptions
@@ -32,12 +32,15 @@ class MatchOptions:
     Attributes:
         space: ``mapped`` (orthogonal map and CSLS, TokAlign++) or ``relative`` (anchors and cosine, TokAlign).
         mapping: choices of the map.
+        scale_relative: compare ``relative`` representations by cosine, as the paper says; without it by the product of
+            unscaled ones, as its public code does (a few source tokens are then nearest to almost everything).
         csls_neighbors: neighbourhood size of CSLS in the final search.
         search: device, memory, library and precision of all searches.
     """
 
     space: Literal["mapped", "relative"] = "mapped"
     mapping: MappingOptions = MappingOptions()
+    scale_relative: bool = True
     csls_neighbors: int = 10
     search: SearchOptions = SearchOptions()
 
@@ -52,7 +55,7 @@ class CommonSpace:
     """Both vocabularies' vectors in one space; zero rows for tokens without a vector.
 
     Attributes:
-        source: (S, E) float32 rows of length 1.
+        source: (S, E) float32 rows, of length 1 but for relative representations that are not scaled.
         target: (T, E) float32 rows of length 1.
         mapping: the map that led there; None for relative representations.
     """
@@ -84,7 +87,9 @@ def make_common_space(
         )
     if options.space == "relative":
         reps = [
-            relative_representations(side.vectors, side.vectors[anchors[:, column]])
+            relative_representations(
+                side.vectors, side.vectors[anchors[:, column]], scaled=column == 1 or options.scale_relative
+            )
             for column, side in enumerate((source, target))
         ]
         return CommonSpace(reps[0], reps[1], None)
@@ -117,7 +122,7 @@ def find_neighbors(
         target_counts: (T,).
         wanted: (Q,) int64 target ids.
         k: neighbours.
-        options: CSLS in a ``mapped`` space, cosine in a ``relative`` one.
+        options: CSLS in a ``mapped`` space, products in a ``relative`` one.
         allowed: (S,) bool, source tokens that may be found: an unknown token stands for nothing. By default all.
     """
     has_vector = space.source.any(axis=1)
@@ -130,7 +135,7 @@ def find_neighbors(
         scores, found = csls_top_k(keys, queries, k, options.csls_neighbors, options.search, queries=rows)
     else:
         scores, found = top_k(space.target[asked], keys, k, options.search)
-    cosines = np.empty_like(scores)
+    keys, cosines = unit_rows(keys), np.empty_like(scores)
     for column in range(scores.shape[1]):
         cosines[:, column] = np.einsum("qd,qd->q", space.target[asked], keys[found[:, column]])
     ids = sources[found]
@@ -151,30 +156,48 @@ def known_pair_precision(
     options: MatchOptions,
     seed: int,
     limit: int | None = None,
-) -> dict[str, float]:
+    used: np.ndarray | None = None,
+) -> dict[str, Any]:
     """Hide a fifth of the anchors (at most 1,000), make the space from the rest (the first ``limit``), look for them.
 
     An honest check of the distributional layer: the hidden pairs take part in no dictionary, and each is
     looked for among all source tokens that have a vector.
 
+    Args:
+        source: vectors of S tokens.
+        target: vectors of T tokens.
+        anchors: (A, 2) int64 known pairs, commonest first.
+        options: see ``MatchOptions``.
+        seed: of the choice.
+        limit: anchors that the space is made from.
+        used: (B, 2) pairs that the space may be made from, hidden tokens apart; by default the anchors.
+
     Returns:
-        ``known_pair_precision_at_1``, ``_at_5`` and ``known_pairs_held_out``; empty where there are too few anchors.
+        ``known_pair_precision_at_1``, ``_at_5``, ``known_pair_precision_at_1_by_frequency`` (the rarest, middle and
+        commonest third of the hidden target tokens) and ``known_pairs_held_out``; empty with too few anchors.
     """
     num_held_out = min(int(HELD_OUT_SHARE * len(anchors)), HELD_OUT_MOST)
     if num_held_out < HELD_OUT_LEAST:
         return {}
     hidden = np.zeros(len(anchors), dtype=bool)
     hidden[np.random.default_rng(seed).permutation(len(anchors))[:num_held_out]] = True
-    try:
-        space = make_common_space(source, target, anchors[~hidden][:limit], options)
-    except TooFewAnchorsError:
-        return {}
     held_out = anchors[hidden]
     held_out = held_out[np.argsort(held_out[:, 1])]
+    left = anchors[~hidden]
+    if used is not None:
+        left = used[~np.isin(used[:, 0], held_out[:, 0]) & ~np.isin(used[:, 1], held_out[:, 1])]
+    try:
+        space = make_common_space(source, target, left[:limit], options)
+    except TooFewAnchorsError:
+        return {}
     found = find_neighbors(space, source.counts, target.counts, held_out[:, 1], 5, options)
     truth = held_out[np.isin(held_out[:, 1], found.target_ids), 0]
     return {
         "known_pair_precision_at_1": precision_at(found.source_ids, truth, 1),
         "known_pair_precision_at_5": precision_at(found.source_ids, truth, 5),
+        "known_pair_precision_at_1_by_frequency": [
+            precision_at(found.source_ids[part], truth[part], 1)
+            for part in np.array_split(np.argsort(target.counts[found.target_ids], kind="stable"), 3)
+        ],
         "known_pairs_held_out": len(truth),
     }

@@ -94,30 +94,19 @@ class _Engine:
         if self.precision != "float32":
             return self.nearest(k, with_offsets=False)[0].mean(axis=1)
         candidates, _ = self.search.candidates(min(k, len(self.keys)), with_offsets=False)
-        return self._exact_scores(candidates).mean(dim=1).float().cpu().numpy()
+        return (
+            exact_products(self.queries, self.keys, candidates, self.options.block_mebibytes)
+            .mean(dim=1)
+            .float()
+            .cpu()
+            .numpy()
+        )
 
     def _ranked(self, candidates: torch.Tensor, offsets: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
         """All candidates with their scores in float64, by descending score and then by id."""
         ids = candidates.sort(dim=1).values
-        scores = self._exact_scores(ids)
+        scores = exact_products(self.queries, self.keys, ids, self.options.block_mebibytes)
         return _by_score(scores if offsets is None else scores + offsets[ids], ids)
-
-    def _exact_scores(self, ids: torch.Tensor) -> torch.Tensor:
-        """(R, C) float64 products of the present queries with the keys of these (R, C) ids."""
-        if self.keys.is_cuda:
-            rows = max(1, (self.options.block_mebibytes << 20) // (20 * ids.shape[1] * self.keys.shape[1]))
-            parts = [slice(start, start + rows) for start in range(0, len(ids), rows)]
-            return torch.cat(
-                [torch.einsum("qd,qcd->qc", self.queries[p].double(), self.keys[ids[p]].double()) for p in parts]
-            )
-        # numpy sums in float64 without a float64 copy.
-        keys, queries, rows = self.keys.numpy(), self.queries.numpy(), ids.numpy()
-        step = max(1, RANKED_BYTES // (4 * ids.shape[1] * self.keys.shape[1]))
-        scores = np.empty(rows.shape)
-        for start in range(0, len(rows), step):
-            part = slice(start, start + step)
-            np.einsum("qd,qcd->qc", queries[part], keys[rows[part]], dtype=np.float64, out=scores[part])
-        return torch.from_numpy(scores)
 
     def _again(self, queries: torch.Tensor, offsets: torch.Tensor | None, k: int) -> tuple[np.ndarray, np.ndarray]:
         """Rows whose candidates may be too few: in float32 after bfloat16, else every key in float64."""
@@ -134,6 +123,22 @@ class _Engine:
             )
             parts.append((scores[:, :k].cpu().numpy(), ids[:, :k].cpu().numpy()))
         return _joined(parts, k)
+
+
+def exact_products(queries: torch.Tensor, keys: torch.Tensor, ids: torch.Tensor, block_mebibytes: int) -> torch.Tensor:
+    """(R, C) float64 products of each of (R, D) float32 queries with its own keys, given by (R, C) ids."""
+    if keys.is_cuda:
+        size = max(1, (block_mebibytes << 20) // (20 * ids.shape[1] * keys.shape[1]))
+        blocks = zip(queries.split(size), ids.split(size), strict=True)
+        return torch.cat([torch.einsum("qd,qcd->qc", some.double(), keys[chosen].double()) for some, chosen in blocks])
+    # numpy sums in float64 without a float64 copy.
+    asked, held, chosen_ids = queries.numpy(), keys.numpy(), ids.numpy()
+    step = max(1, RANKED_BYTES // (4 * ids.shape[1] * keys.shape[1]))
+    scores = np.empty(chosen_ids.shape)
+    for start in range(0, len(chosen_ids), step):
+        part = slice(start, start + step)
+        np.einsum("qd,qcd->qc", asked[part], held[chosen_ids[part]], dtype=np.float64, out=scores[part])
+    return torch.from_numpy(scores)
 
 
 def _by_score(scores: torch.Tensor, ids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
