@@ -106,8 +106,8 @@ class MappingSettings(Config):
     """Choices of the map between embedding spaces; what is left out is as the method's preset has it."""
 
     scale_relative: bool | None = None
-    """Compare ``relative`` representations by cosine, as TokAlign's paper says (and as is done when left out); ``false``
-    takes the products of unscaled ones, as its public code does."""
+    """Compare ``relative`` representations by cosine, as TokAlign's paper says and as is done when left out;
+    ``false`` takes the products of unscaled ones, as its public code does."""
     centre: bool | None = None
     """Subtract each space's mean after scaling vectors to length 1."""
     whiten: bool | None = None
