@@ -147,7 +147,9 @@ def gold_step(
 
     def step() -> torch.Tensor:
         rest = observed_log_probs(t[starts:], teacher, labels[starts:]).tokens
-        return gold_loss(x[:starts], head, x[starts:], t[:starts], teacher, rest, made, classes)
+        return gold_loss(
+            x[:starts], head, x[starts:], t[:starts], teacher, rest, made, classes, divergence="forward-kl"
+        )
 
     return step
 

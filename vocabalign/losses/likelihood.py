@@ -92,9 +92,8 @@ class _TokenRows:
 
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
         z, labels = logits[0], self.labels[rows, None]
-        values = (z.gather(1, labels) - z.logsumexp(1, keepdim=True)).squeeze(1)
+        values = _log_probs_(z, labels)
         if gradient:
-            torch.softmax(z, -1, out=z)
             z.neg_().scatter_add_(1, labels, torch.ones_like(labels, dtype=z.dtype))
         return values[None]
 
@@ -118,12 +117,16 @@ class ObservedRows:
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
         z = logits[0]
         labels = self.labels[rows]
-        chosen = z.gather(1, labels.clamp(min=0)[:, None]).squeeze(1)
-        highest = z.amax(1, keepdim=True)
-        z.sub_(highest).exp_()
-        total = z.sum(1)
-        found = chosen.sub_(highest.squeeze(1)).sub_(total.log())
+        found = _log_probs_(z, labels.clamp(min=0)[:, None])
         self.tokens[rows] = found.masked_fill_(labels < 0, 0)
         if self.mask is not None and self.starts_found is not None:
-            self.starts_found[rows] = (z @ self.mask).div_(total).clamp_(min=LEAST).log_()
+            self.starts_found[rows] = (z @ self.mask).clamp_(min=LEAST).log_()
         return found[None]
+
+
+def _log_probs_(z: Tensor, labels: Tensor) -> Tensor:
+    """(C,) log-probabilities of (C, 1) labels; the logits become probabilities."""
+    chosen, highest = z.gather(1, labels).squeeze(1), z.amax(1)
+    torch.softmax(z, 1, out=z)
+    # What the softmax divided by is known from the largest entry.
+    return chosen.sub_(highest).add_(z.amax(1).log())

@@ -97,13 +97,14 @@ class Merge:
         highest, several = merged[:, self._alone :], arranged[:, self._alone :]
         totals = torch.empty_like(highest)
         if not arranged.is_cuda and several.shape[1]:
-            # One maximum for the row is enough, unless all of a class is out of its reach.
-            top = several.amax(1, keepdim=True)
-            shifted = several.sub(top).exp_()
-            self._sum(shifted, totals)
+            # One softmax for the row is enough, unless all of a class is out of its reach; it is also the fastest
+            # way to many exponentials. What it divided by is known from the largest entry.
+            softmax = torch.softmax(several, 1)
+            self._sum(softmax, totals)
             if float(totals.amin()) > _REACH:
-                several.copy_(shifted)
-                torch.log(totals, out=highest).add_(top)
+                divisor = several.amax(1, keepdim=True) - softmax.amax(1, keepdim=True).log()
+                several.copy_(softmax)
+                torch.log(totals, out=highest).add_(divisor)
                 return merged, totals
         for group, classes, size in self._several(several):
             _over_members(torch.maximum, torch.amax, group, size, highest[:, classes])

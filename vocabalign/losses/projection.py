@@ -12,8 +12,8 @@ from torch import Tensor
 
 from vocabalign.losses.checks import check_temperature, chosen, cut_head
 from vocabalign.losses.divergences import Divergence
-from vocabalign.losses.logits import Head
-from vocabalign.losses.pairs import Pair
+from vocabalign.losses.logits import NEVER, Head
+from vocabalign.losses.pairs import Pair, normalise_
 from vocabalign.losses.streaming import Side, stream
 
 __all__ = ["LexiconProjection", "projection_loss"]
@@ -145,32 +145,36 @@ class _ProjectionRows:
             if gradient:
                 torch.mul(towards, self.temperature, out=mine)
             return values[None] * scale
-        target, resolved = self._target(theirs)
         q = torch.softmax(mine, -1)
         carried = self.projection.forward(q).clamp_(min=torch.finfo(q.dtype).tiny ** 0.5)
-        values, towards = self.divergence(Pair(carried.log(), target))
+        pair, resolved = self._pair(carried, theirs)
+        values, towards = self.divergence(pair)
         if resolved is not None:
             values = values * resolved
         if gradient:
             # From dD/du = Q (g - <Q, g>) back to g, of which a constant does not matter.
-            g = self.projection.back(towards.div_(carried))
-            centre = (q * g).sum(-1, keepdim=True)
-            towards = g.sub_(centre).mul_(q).mul_(self.temperature)
-            mine.copy_(towards if resolved is None else towards.mul_(resolved[:, None]))
+            g = self.projection.back(towards.div_(carried)).mul_(q)
+            torch.addcmul(g, q, g.sum(-1, keepdim=True), value=-1, out=mine)
+            if resolved is not None or self.temperature != 1.0:
+                mine *= self.temperature if resolved is None else (self.temperature * resolved)[:, None]
         return values[None] * scale
 
-    def _target(self, theirs: Tensor) -> tuple[Tensor, Tensor | None]:
-        """(C, E) log-probabilities over the events, and (C,) the probability of all of them; None for 1."""
-        covered = theirs
-        resolved = None
+    def _pair(self, carried: Tensor, theirs: Tensor) -> tuple[Pair, Tensor | None]:
+        """Both sides over the events, and (C,) the teacher's probability of all of them; None for 1."""
+        covered, resolved = theirs, None
         if len(self.projection.uncovered):
             covered = theirs.index_select(1, self.projection.covered)
             missing = theirs.index_select(1, self.projection.uncovered).logsumexp(-1)
-            resolved = torch.sigmoid(covered.logsumexp(-1) - missing)
-        target = torch.log_softmax(covered, -1)
+            highest = covered.amax(-1)
         if self.projection.has_lost:
-            target = torch.cat([target, target.new_full((len(target), 1), -torch.inf)], 1)
-        return target, resolved
+            covered = torch.cat([covered, covered.new_full((len(covered), 1), NEVER)], 1)
+        p = normalise_(covered)
+        if len(self.projection.uncovered):
+            # The likeliest event tells what the sum was.
+            resolved = torch.sigmoid(highest - covered.amax(-1) - missing)
+        pair = Pair(carried.log(), covered)
+        pair.q, pair.p = carried, p
+        return pair, resolved
 
 
 def _check(ids: np.ndarray, weights: np.ndarray, num_teacher_tokens: int) -> None:
