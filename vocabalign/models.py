@@ -63,18 +63,28 @@ def load_model(folder: Path | str, *, dtype: torch.dtype, device: torch.device) 
     Raises:
         ModelError: the folder is not a model that transformers can load this way.
     """
-    from transformers import AutoModelForCausalLM
-
     folder = resolve(folder)
     read_model_config(folder)
     try:
-        model = AutoModelForCausalLM.from_pretrained(
+        model = _model_class(folder).from_pretrained(
             folder, dtype=dtype, use_safetensors=True, trust_remote_code=False, local_files_only=True
         )
     except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise ModelError(f"{folder} cannot be loaded as a causal language model from safetensors: {reason}") from error
     return move(model, device).eval()
+
+
+def _model_class(folder: Path) -> Any:
+    """What loads the folder as a model that writes text; models of text and pictures have classes of their own."""
+    import transformers
+    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+    config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    named = getattr(transformers, (config.architectures or ["-"])[0], None)
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING or not getattr(named, "can_generate", bool)():
+        return transformers.AutoModelForCausalLM
+    return named
 
 
 def move(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

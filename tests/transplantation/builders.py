@@ -24,16 +24,40 @@ def build(name: str, folder: Path, *, dtype=torch.float32, max_shard_size: str =
         "gpt_neox": lambda: transformers.GPTNeoXConfig(**SIZES, max_position_embeddings=128, **ids),
         "granite": lambda: transformers.GraniteConfig(**llama, tie_word_embeddings=False),
         "gpt2": lambda: transformers.GPT2Config(**gpt2, **ids),
+        "gemma2": lambda: transformers.Gemma2Config(**llama, head_dim=8, query_pre_attn_scalar=8, pad_token_id=0),
+        "mixtral": lambda: transformers.MixtralConfig(**llama, num_local_experts=2, num_experts_per_tok=1),
         "phi": lambda: transformers.PhiConfig(**SIZES, max_position_embeddings=128, **ids),
     }
     torch.manual_seed(1)
-    model = transformers.AutoModelForCausalLM.from_config(configs[name]())
+    model = OTHERS[name](llama) if name in OTHERS else transformers.AutoModelForCausalLM.from_config(configs[name]())
     with torch.no_grad():
         for parameter in model.parameters():  # also biases and norms, so that a misplaced one shows
             parameter.add_(torch.randn_like(parameter) * 0.1)
     make_byte_level_tokenizer(folder)
     model.to(dtype).save_pretrained(folder, max_shard_size=max_shard_size)
     return folder
+
+
+def _llava(llama: dict, picture: int = 40) -> transformers.PreTrainedModel:
+    """Text beside pictures: the text model's configuration is nested."""
+    vision = transformers.CLIPVisionConfig(
+        hidden_size=16, intermediate_size=16, num_hidden_layers=1, num_attention_heads=2, image_size=16, patch_size=8
+    )
+    text = transformers.LlamaConfig(**llama, tie_word_embeddings=False)
+    config = transformers.LlavaConfig(vision_config=vision, text_config=text, image_token_index=picture)
+    return transformers.LlavaForConditionalGeneration(config)
+
+
+def _bert(llama: dict) -> transformers.BertConfig:
+    return transformers.BertConfig(**SIZES, max_position_embeddings=128, pad_token_id=0)
+
+
+# Models that AutoModelForCausalLM does not make.
+OTHERS = {
+    "llava": _llava,
+    "bert": lambda llama: transformers.BertForMaskedLM(_bert(llama)),
+    "bert-without-head": lambda llama: transformers.BertModel(_bert(llama)),
+}
 
 
 def target_tokenizer(kind: str, folder: Path) -> Path:

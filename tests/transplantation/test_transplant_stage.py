@@ -16,7 +16,8 @@ from vocabalign.transplantation.checkpoint import open_checkpoint
 from vocabalign.transplantation.matrices import Methods
 from vocabalign.transplantation.transplant_stage import Options, run, transplant_model
 
-ALL = ["llama", "llama-tied", "gpt_neox", "gpt2", "phi", "qwen2"]
+ALL = ["llama", "llama-tied", "gpt_neox", "gpt2", "phi", "qwen2", "gemma2", "mixtral", "llava"]
+ENCODERS = ["bert", "bert-without-head"]
 
 
 def transplant(source, target, out, corpus=None, **options):
@@ -52,7 +53,7 @@ def test_a_permuted_vocabulary_permutes_the_logits(tmp_path, corpus_file, name, 
 
 
 @pytest.mark.parametrize("kind", ["metaspace", "byte-level"])
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("name", ALL + ENCODERS)
 def test_there_and_back_restores_every_shared_row(tmp_path, corpus_file, name, kind):
     """Every architecture passes its own verification on the way."""
     source = build(name, tmp_path / "m")
@@ -68,8 +69,9 @@ def test_there_and_back_restores_every_shared_row(tmp_path, corpus_file, name, k
             old, new = first.read(getattr(first, part)), last.read(getattr(last, part))
             assert torch.equal(old[shared], new[shared])
     config = json.loads((out / "config.json").read_text())
-    assert config["vocab_size"] == len(load_vocabulary(target))
-    assert config["tie_word_embeddings"] is first.tied
+    text = config.get("text_config", config)
+    assert text["vocab_size"] == len(load_vocabulary(target))
+    assert text.get("tie_word_embeddings", config["tie_word_embeddings"]) is first.tied or name in ENCODERS
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -220,3 +222,12 @@ def test_ids_that_are_lost_are_told_and_logs_of_training_are_not_copied(tmp_path
     assert json.loads((out / "config.json").read_text())["image_token_id"] is None
     assert "image_token_id is 399" in caplog.text
     assert not (out / "metrics.jsonl").exists()
+
+
+def test_a_place_for_pictures_that_the_target_lacks_is_told(tmp_path):
+    source = build("llava", tmp_path / "m")
+    config = json.loads((source / "config.json").read_text())
+    (source / "config.json").write_text(json.dumps({**config, "image_token_index": 399}))
+    with pytest.raises(ConfigError, match="image_token_index.*--map-token"):
+        transplant(source, target_tokenizer("metaspace", tmp_path / "t"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()

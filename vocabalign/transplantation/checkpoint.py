@@ -51,6 +51,7 @@ class Checkpoint:
         dtype: of the embedding.
         num_bytes: of all weight files.
         logit_scale: by what the model multiplies what its head gives (Granite, Cohere); 1 for most.
+        generates: it writes text from left to right; an encoder does not.
     """
 
     folder: Path
@@ -67,6 +68,7 @@ class Checkpoint:
     dtype: torch.dtype
     num_bytes: int
     logit_scale: float
+    generates: bool = True
 
     def read(self, name: str) -> torch.Tensor:
         """One tensor, in the dtype it is stored in."""
@@ -109,6 +111,9 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         head = find(head_name, tuple(outputs.weight.shape), taken=embedding)
         if getattr(outputs, "bias", None) is not None:
             bias_name = head_name.removesuffix("weight") + "bias"
+            # Some models register the head's bias twice and store it under its other name.
+            same = [n for n, p in model.named_parameters(remove_duplicate=False) if p is outputs.bias]
+            bias_name = next((n for n in (bias_name, *same) if n in shapes), bias_name)
             bias = finder.find(bias_name, tuple(outputs.bias.shape), taken=embedding)
     files = {file for file, _ in entries.values()}
     dtype_names = {entries[name][1]["dtype"] for name in (embedding, head, bias) if name}
@@ -130,6 +135,7 @@ def open_checkpoint(folder: str | Path) -> Checkpoint:
         dtype=DTYPES[entries[embedding][1]["dtype"]],
         num_bytes=sum((folder / file).stat().st_size for file in files),
         logit_scale=_logit_scale(model.config.get_text_config()),
+        generates=bool(model.can_generate()),
     )
 
 
@@ -204,6 +210,12 @@ def _parameter_name(model: PreTrainedModel, module: torch.nn.Module) -> str:
     return next(name for name, candidate in model.named_modules() if candidate is module) + ".weight"
 
 
+def _common_ending(one: str, other: str) -> int:
+    """How many dotted parts two names share, counted from the end."""
+    pairs = zip(reversed(one.split(".")), reversed(other.split(".")))
+    return next((count for count, (a, b) in enumerate(pairs) if a != b), min(one.count("."), other.count(".")) + 1)
+
+
 @dataclass(frozen=True)
 class _NameFinder:
     folder: Path
@@ -225,6 +237,9 @@ class _NameFinder:
             return found
         # Renamed by transformers while loading: what no parameter in memory claims and has the shape.
         free = [c for c in self.shapes if self.shapes[c] == shape and c != taken and c not in self.in_memory]
+        if len(free) > 1:  # several matrices of the shape: the one whose name ends alike
+            longest = max(_common_ending(c, name) for c in free)
+            free = [c for c in free if _common_ending(c, name) == longest]
         if len(free) != 1:
             raise ModelError(f"{self.folder}: no tensor is the model's {name} {list(shape)}; are shards missing?")
         return free[0]

@@ -56,16 +56,21 @@ def check_full(subject: Subject) -> str:
     padding = torch.from_numpy(subject.padding_ids)
     depth = float("inf")
     prompts = _prompts(subject)
+    has_head = True
     for ids in prompts:
-        logits = model(input_ids=torch.tensor([ids])).logits[0].float()
+        output = model(input_ids=torch.tensor([ids]))
+        has_head = getattr(output, "logits", None) is not None
+        logits = (output.logits if has_head else output.last_hidden_state)[0].float()
         if not bool(logits.isfinite().all()):
-            raise VerificationError("logits are not finite")
-        if len(padding):
+            raise VerificationError(f"{'logits' if has_head else 'hidden states'} are not finite")
+        if len(padding) and has_head:
             real = logits.clone()
             real[:, padding] = float("-inf")
             depth = min(depth, float((real.amax(dim=1) - logits[:, padding].amax(dim=1)).min()))
             if depth <= 0:
                 raise VerificationError("a row that no token has is the most likely one")
+    if not has_head:
+        return f"{len(prompts)} texts have finite hidden states; the model has no head"
     written = _generate(subject, model, prompts[0])
     below = f"; padded rows stay {depth:.1f} below the best" if len(padding) else ""
     return f"{len(prompts)} texts have finite logits{below}; it writes {written!r}"

@@ -94,7 +94,8 @@ def make_new_rows(
     heads = plan_rows(methods.head_rows, "head", sources, spaces, old_head)
     states, all_states = hidden if hidden is not None else (None, None)
     shift = direction = None
-    can_shift = checkpoint.bias is not None or states is not None
+    # What an encoder fills in does not compete with its own continuations.
+    can_shift = checkpoint.generates and (checkpoint.bias is not None or states is not None)
     if counts is not None and methods.calibrate_head and can_shift and heads.pieces is not None and not sources.same:
         # In logits; the model scales what rows and bias give.
         shift = count_shift(heads.pieces, counts) / np.float32(checkpoint.logit_scale)

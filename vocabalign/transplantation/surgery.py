@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from vocabalign.errors import ModelError
+from vocabalign.errors import ConfigError, ModelError
 from vocabalign.progress import track
 from vocabalign.transplantation.checkpoint import INDEX, Checkpoint
 from vocabalign.transplantation.shards import rewrite_shard
@@ -29,6 +29,7 @@ _NOT_COPIED = (
     "trainer_state.json", "metrics.jsonl", "README.md", "manifest.json", "provenance.json", ".*",
 )  # fmt: skip
 _SKIPPED_FOLDERS = ("checkpoint-*", "global_step*", "original", "onnx", "tokenizer", "runs", ".*")
+_PLACEHOLDERS = ("image", "video", "audio", "vision")
 _TEXT_PARTS = ("text_config", "llm_config", "language_config", "decoder")
 
 
@@ -164,6 +165,11 @@ def _patch_ids(config: Mapping[str, Any], ids: Ids, *, everywhere: bool) -> dict
             result[key] = _role_ids(role, value, ids)
         elif key.endswith(("_token_id", "_token_index")) and isinstance(value, int) and not isinstance(value, bool):
             result[key] = ids.counterparts.get(value)
+            if result[key] is None and not everywhere and key.startswith(_PLACEHOLDERS):
+                raise ConfigError(
+                    f"The model puts pictures or sound in the place of token {value} ({key}), and the target tokenizer "
+                    "has no such token: add one to it as a special token, and name it with --map-token TARGET=SOURCE."
+                )
             if result[key] is None:
                 logger.warning(
                     "The configuration's %s is %d, and the new vocabulary has no such token: it becomes null.",

@@ -213,7 +213,8 @@ def _check_copies(subject: _Subject) -> str:
         return SKIPPED + f"the source {provenance['source']} is not here"
     source, checkpoint, count = open_checkpoint(provenance["source"]), subject.checkpoint, 0
     pairs = [("input", source.embedding, checkpoint.embedding)]
-    pairs += [] if checkpoint.tied else [("head", source.head or source.embedding, str(checkpoint.head))]
+    if checkpoint.head is not None and not checkpoint.tied:
+        pairs.append(("head", source.head or source.embedding, checkpoint.head))
     for part, old_name, new_name in pairs:
         targets, sources = (torch.from_numpy(ids) for ids in copied_rows(provenance, part))
         old, new = source.read(old_name), checkpoint.read(new_name)
