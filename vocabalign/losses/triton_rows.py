@@ -168,6 +168,7 @@ def _rows(  # type: ignore[no-untyped-def] # noqa: ANN202
     factor,  # noqa: ANN001
     KIND: tl.constexpr,
     GRADIENT: tl.constexpr,
+    SAME: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     """One program for each row: sums of exponentials, then the value and <q, g>, then the gradient."""
