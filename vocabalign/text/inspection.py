@@ -11,6 +11,7 @@ import numpy as np
 from vocabalign.text.compression import Compression, compression_of
 from vocabalign.text.oddities import Oddities, find_oddities
 from vocabalign.text.reconstruction import check_reconstruction
+from vocabalign.text.roles import roles_of
 from vocabalign.text.scripts import token_script
 from vocabalign.text.sharing import Sharing, compare_vocabularies
 from vocabalign.text.spans import token_lengths
@@ -73,9 +74,7 @@ def describe(
     components = vocabulary.components
     scripts = scripts or [token_script(token) for token in vocabulary.token_bytes]
     oddities = find_oddities(vocabulary, counts, scripts)
-    roles: dict[int, list[str]] = {}
-    for role, token_id in vocabulary.roles.items():
-        roles.setdefault(token_id, []).append(role)
+    roles = roles_of(vocabulary)
     return {
         "name": vocabulary.name,
         "kind": components.kind if components else "custom",
@@ -83,7 +82,7 @@ def describe(
         "size": len(vocabulary),
         "roles": {role: vocabulary.raw_tokens[token_id] for role, token_id in vocabulary.roles.items()},
         "special_tokens": [
-            {"id": i, "token": vocabulary.raw_tokens[i], "roles": roles.get(i, [])}
+            {"id": i, "token": vocabulary.raw_tokens[i], "roles": list(roles.get(i, ()))}
             for i in sorted(vocabulary.special_ids | roles.keys())
         ],
         "normalizer": list(components.normalizer) if components else [],
