@@ -35,6 +35,8 @@ def test_train_extend_prune_one_after_another(tmp_path, corpus_file):
         sizes.append((metrics["size"], compression["after"]["tokens"]))
     assert [size for size, _ in sizes] == [400, 450, 380]
     assert sizes[1][1] < sizes[0][1] and sizes[1][1] < sizes[2][1]
+    counts = [int(line.split("\t")[-1]) for line in (extended / "added.tsv").read_text().splitlines()[1:]]
+    assert counts.count(0) == read_manifest(extended)["metrics"]["added_but_not_in_corpus"] < 25
     lines = (extended / "added.tsv").read_text().splitlines()
     assert len(lines) == 51 and lines[1].split("\t")[0] == "400"
     assert len((pruned / "removed.tsv").read_text().splitlines()) == 1 + 70

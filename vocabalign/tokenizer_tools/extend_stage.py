@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from vocabalign.artifacts import stage_artifact
 from vocabalign.errors import ConfigError
 from vocabalign.progress import logger
@@ -50,10 +52,14 @@ def run(config: TokenizerExtendConfig) -> Path:
             literal=config.add_unproducible,
         )
         before = load_vocabulary(tokenizer)
-        after = write_tokenizer(writer.folder, extension.state, tokenizer)
+        after = write_tokenizer(writer, extension.state, tokenizer)
         _check_words(after, extension)
+        counts = measure([after], config.corpus, config.max_bytes).counts[0] if config.corpus else None
         writer.metrics |= _metrics(config, words, before, after, extension)
-        _write_lists(writer.folder, config, after, extension)
+        if counts is not None:
+            # Most are steps towards longer tokens, which took all their places.
+            writer.metrics["added_but_not_in_corpus"] = int((counts[list(extension.added.values())] == 0).sum())
+        _write_lists(writer.folder, after, extension, counts)
     return Path(config.out)
 
 
@@ -92,8 +98,7 @@ def _metrics(
     }
 
 
-def _write_lists(folder: Path, config: TokenizerExtendConfig, after: Vocabulary, extension: Extension) -> None:
-    counts = measure([after], config.corpus, config.max_bytes).counts[0] if config.corpus else None
+def _write_lists(folder: Path, after: Vocabulary, extension: Extension, counts: np.ndarray | None) -> None:
     of_words = {raw for forms in extension.words.values() for raw in forms} | set(extension.literal)
     rows = []
     for raw, token_id in extension.added.items():

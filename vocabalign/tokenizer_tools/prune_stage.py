@@ -53,7 +53,7 @@ def run(config: TokenizerPruneConfig) -> Path:
         counts = measure([before], config.corpus, config.max_bytes).counts[0] if config.corpus else None
         kept = choose(state, before, counts=counts, min_count=config.min_count, scripts=scripts, size=config.size)
         pruned = prune(state, kept.ids)
-        after = write_tokenizer(writer.folder, pruned, tokenizer)
+        after = write_tokenizer(writer, pruned, tokenizer)
         _write_removed(writer.folder, before, kept, counts)
         writer.metrics |= {
             "kind": state["model"]["type"],

@@ -13,6 +13,7 @@ _COUNTS = {
     "added": "added",
     "learned": "of these learned from text",
     "parts_of_words": "of these parts that words are built from",
+    "added_but_not_in_corpus": "of these in the corpus only as parts of longer tokens, or not at all",
     "merges": "merges",
     "words": "words asked for",
     "words_produced": "words that are one token now",

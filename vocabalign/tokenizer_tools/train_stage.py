@@ -50,7 +50,7 @@ def run(config: TokenizerTrainConfig) -> Path:
             max_token_length=config.max_token_length,
             character_coverage=config.character_coverage,
         )
-        vocabulary = write_tokenizer(writer.folder, state, tokenizer, components.roles)
+        vocabulary = write_tokenizer(writer, state, tokenizer, components.roles)
         if len(vocabulary) < config.size:
             logger.warning("the text gives only %d of the %d tokens asked for", len(vocabulary), config.size)
         compared = {"before": load_vocabulary(tokenizer)} if tokenizer is not None else {}

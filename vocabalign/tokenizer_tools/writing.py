@@ -9,13 +9,15 @@ from typing import TYPE_CHECKING, Any
 from vocabalign.errors import TokenizerError
 from vocabalign.progress import logger, progress
 from vocabalign.text.corpus import corpus_bytes, read_texts
-from vocabalign.text.tokenizers import load_vocabulary, save_tokenizer
+from vocabalign.text.tokenizers import load_tokenizer, load_vocabulary, save_tokenizer
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.tokenizer_tools.compression_report import measure
 from vocabalign.tokenizer_tools.state import State, all_ids, rebuild
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
+
+    from vocabalign.artifacts import ArtifactWriter
 
 _ESCAPES = str.maketrans({"\t": "\\t", "\n": "\\n", "\r": "\\r"})
 
@@ -29,15 +31,17 @@ def texts_with_progress(corpus: Sequence[str | Path], max_bytes: int | None, des
 
 
 def write_tokenizer(
-    folder: Path, state: State, like: PreTrainedTokenizerBase | None, roles: Mapping[str, str] | None = None
+    writer: ArtifactWriter, state: State, like: PreTrainedTokenizerBase | None, roles: Mapping[str, str] | None = None
 ) -> Vocabulary:
-    """Save a tokenizer and load it again the way the other stages will.
+    """Save a tokenizer into the artefact and load it again the way the other stages will.
 
     Raises:
         TokenizerError: it does not load as it was meant, or its tokens get other ids.
     """
-    save_tokenizer(rebuild(state, like, roles), folder)
-    vocabulary = load_vocabulary(folder)
+    save_tokenizer(rebuild(state, like, roles), writer.folder)
+    loaded = load_tokenizer(writer.folder)
+    loaded.name_or_path = str(writer.out)  # for messages; the folder has another name until it is whole
+    vocabulary = load_vocabulary(loaded)
     for raw, token_id in all_ids(state).items():
         if vocabulary.raw_tokens[token_id] != raw:
             raise TokenizerError(
