@@ -88,7 +88,8 @@ def code_version(stage: str) -> str:
     root = Path(__file__).parent
     folders = [root / package for package in STAGES[stage].packages]
     files = sorted(path for folder in folders for path in folder.rglob("*.py"))
-    files += [root / "lexicon.py", root / "models.py"]
+    names = ("lexicon.py", "lexicon_files.py", "lexicon_table.py", "models.py", "token_embeddings.py")
+    files += [root / name for name in names]
     digests = [f"{path.relative_to(root).as_posix()}\0{fingerprint_file(path)}" for path in files]
     python = "{}.{}".format(*sys.version_info)  # the standard library is also text to learn from
     return digest_of([python, *digests])[:16]
