@@ -38,7 +38,7 @@ def test_a_slow_draft_says_why():
     assert record["draft_tokens_per_teacher_pass"] == pytest.approx(2.5)
     assert record["draft_speed_up"] == pytest.approx(0.5)
     assert record["draft_cost_ratio"] == pytest.approx(0.4)
-    assert "0.40 of the time" in record["draft_note"] and "2.50 tokens for 5" in record["draft_note"]
+    assert "takes 0.40 of the time" in record["draft_note"] and "2.50 tokens for 5" in record["draft_note"]
     assert f"{record['draft_best_speed_up_by_parameters']:.2f} times" in record["draft_note"]
 
 
@@ -57,3 +57,19 @@ def test_nothing_written_at_all():
     record = draft_record(Tally(prompts=1, same=1), 0.5, 5)
     assert record["draft_acceptance_rate"] == 0
     assert record["draft_speed_up"] is None
+
+
+def test_checking_costs_what_a_wider_pass_takes_longer():
+    one = Tally(single=[1.0, 1.1, 0.9], checks=[(4, 3.0), (0, 9.0), (4, 3.0)])
+    assert one.checking_cost == pytest.approx(0.5)
+    assert Tally(single=[1.0], checks=[(4, 0.8)]).checking_cost == 0
+    assert Tally().checking_cost == 0
+
+
+def test_checking_counts_against_the_best_length():
+    free, dear = tally(20.0), tally(20.0)
+    dear.single, dear.checks = [1.0], [(5, 6.0)]
+    records = [draft_record(one, 0.1, 5, 0.5) for one in (free, dear)]
+    gains = [record["draft_best_speed_up_by_cost"] for record in records]
+    assert gains[0] > gains[1] == 1.0
+    assert "1.00 to check" in records[1]["draft_note"] and "0.50 of them" in records[1]["draft_note"]

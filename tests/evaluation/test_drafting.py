@@ -9,7 +9,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import make_llama, make_metaspace_tokenizer
-from vocabalign.evaluation.drafting import DraftTrial, _count_passes, _generate
+from vocabalign.evaluation.drafting import DraftTrial, _generate, _watch_passes
 from vocabalign.evaluation.options import Place, Subject
 from vocabalign.text.tokenizers import load_vocabulary
 
@@ -52,10 +52,10 @@ def test_passes_are_counted_as_they_are(tiny_llama, smaller):
     teacher, draft = subject_of(tiny_llama).model, subject_of(smaller).model
     draft.generation_config.num_assistant_tokens = 3
     draft.generation_config.assistant_confidence_threshold = 0.0
-    with _count_passes(teacher, 3) as passes:
+    with _watch_passes(teacher, 3) as passes:
         written, _ = _generate(teacher, [5, 6, 7], 12, assistant_model=draft)
-    assert all(0 <= proposed <= 3 for proposed in passes)
-    assert len(passes) <= len(written) <= len(passes) + sum(passes)
+    assert all(0 <= proposed <= 3 and seconds > 0 for proposed, seconds in passes)
+    assert len(passes) <= len(written) <= len(passes) + sum(proposed for proposed, _ in passes)
 
 
 def test_generation_settings_of_the_folder_stay_as_they_were(tiny_llama, smaller):

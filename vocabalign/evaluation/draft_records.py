@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from statistics import median
 from typing import Any
 
 LONGEST_DRAFT = 16
@@ -21,6 +22,8 @@ class Tally:
         draft_alone: (tokens, seconds) of the draft by itself.
         prompts: how many.
         same: of how many prompts the text is the same with and without the draft.
+        single: seconds of each of the teacher's passes over one token.
+        checks: (drafted tokens, seconds) of each of its passes over these and one more.
     """
 
     tokens: int = 0
@@ -31,6 +34,17 @@ class Tally:
     draft_alone: tuple[int, float] = (0, 0.0)
     prompts: int = 0
     same: int = 0
+    single: list[float] = field(default_factory=list)
+    checks: list[tuple[int, float]] = field(default_factory=list)
+
+    @property
+    def checking_cost(self) -> float:
+        """What a drafted token adds to a pass of the teacher, over a pass for one token; 0 where that is free."""
+        checks = [(proposed, seconds) for proposed, seconds in self.checks if proposed]
+        if not self.single or not checks:
+            return 0.0
+        alone = median(self.single)
+        return max(0.0, median((seconds / alone - 1) / proposed for proposed, seconds in checks))
 
     @property
     def accepted(self) -> int:
@@ -38,13 +52,16 @@ class Tally:
         return max(0, self.tokens - self.passes)
 
 
-def draft_record(tally: Tally, parameters_ratio: float, draft_tokens: int) -> dict[str, Any]:
+def draft_record(
+    tally: Tally, parameters_ratio: float, draft_tokens: int, layers_ratio: float | None = None
+) -> dict[str, Any]:
     """The keys of a draft in metrics.json: acceptance, speed-up, and what limits it.
 
     Args:
         tally: what was counted.
         parameters_ratio: parameters of the draft over those of the teacher.
         draft_tokens: tokens of a draft.
+        layers_ratio: layers of the draft over those of the teacher, where both say.
     """
     speed = {name: tokens / seconds for name, (tokens, seconds) in _speeds(tally).items() if tokens and seconds}
     per_pass = tally.tokens / tally.passes if tally.passes else 0.0
@@ -56,11 +73,14 @@ def draft_record(tally: Tally, parameters_ratio: float, draft_tokens: int) -> di
         "draft_teacher_tokens_per_second": speed.get("teacher"),
         "draft_tokens_per_second": speed.get("together"),
         "draft_cost_ratio": cost,
+        "draft_checking_cost_ratio": tally.checking_cost,
         "draft_parameters_ratio": parameters_ratio,
+        "draft_layers_ratio": layers_ratio,
         "draft_same_text_share": tally.same / tally.prompts if tally.prompts else 0.0,
         "draft_tokens": draft_tokens,
     }
-    for name, ratio in (("cost", cost), ("parameters", parameters_ratio)):
+    measured = None if cost is None else cost + tally.checking_cost
+    for name, ratio in (("cost", measured), ("parameters", parameters_ratio)):
         if ratio is not None:
             length, gain = best_draft(acceptance_of(per_pass, draft_tokens), ratio)
             record |= {f"draft_best_tokens_by_{name}": length, f"draft_best_speed_up_by_{name}": gain}
@@ -110,9 +130,11 @@ def _why_slower(record: dict[str, Any]) -> str:
     cost, length = record["draft_cost_ratio"], record["draft_best_tokens_by_parameters"]
     reason = (
         f"No time is saved here: a pass of the teacher gives {record['draft_tokens_per_teacher_pass']:.2f} tokens for "
-        f"{record['draft_tokens']} drafted, and a token of the draft takes {cost:.2f} of the time of one of the "
-        "teacher's"
+        f"{record['draft_tokens']} drafted, and each of these takes {cost:.2f} of the time of one of the teacher's "
+        f"tokens to write and {record['draft_checking_cost_ratio']:.2f} to check"
     )
+    if record["draft_layers_ratio"] is not None and cost > 2 * record["draft_parameters_ratio"]:
+        reason += f" (small models take time by their layers, and it has {record['draft_layers_ratio']:.2f} of them)"
     if record["draft_best_tokens_by_cost"]:
         reason += (
             f"; drafts of {record['draft_best_tokens_by_cost']} would give up to "
@@ -125,7 +147,8 @@ def _why_slower(record: dict[str, Any]) -> str:
             f"{reason} Too little is accepted to pay at any size: train the draft longer, best on the teacher's text."
         )
     return (
-        f"{reason} Where time goes by parameters, as with large models, of which the draft has "
-        f"{record['draft_parameters_ratio']:.2f} of the teacher's, drafts of {length} give up to "
+        f"{reason} Where writing takes time by the parameters, of which the draft has "
+        f"{record['draft_parameters_ratio']:.2f} of the teacher's, and checking is free, as for large models on "
+        f"accelerators, drafts of {length} give up to "
         f"{record['draft_best_speed_up_by_parameters']:.2f} times the speed."
     )

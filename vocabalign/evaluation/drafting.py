@@ -75,8 +75,9 @@ class DraftTrial:
             reason = " ".join(str(error).split())[:200]
             remedy = "" if same else f"; {TRANSPLANT_FIRST}"
             return {"draft_note": f"transformers cannot take the model as a draft ({reason}){remedy}."}
-        sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in (subject.model, self.model)]
-        record = draft_record(tally, sizes[0] / sizes[1], self.draft_tokens)
+        models = (subject.model, self.model)
+        sizes = [sum(parameter.numel() for parameter in model.parameters()) for model in models]
+        record = draft_record(tally, sizes[0] / sizes[1], self.draft_tokens, _layers_ratio(*models))
         record["draft_same_vocabulary"] = same
         if same:
             record["draft_commands"] = serving_commands(self.folder, subject.folder, self.draft_tokens)
@@ -103,16 +104,25 @@ class DraftTrial:
         self, tally: Tally, subject: Subject, prompt: str, ids: list[int], num_tokens: int, arguments: dict[str, Any]
     ) -> None:
         """One prompt without and with the draft, and the draft by itself."""
-        alone, seconds = _generate(self.model, ids, num_tokens)
+        with _watch_passes(self.model, len(ids)) as passes:
+            alone, seconds = _generate(self.model, ids, num_tokens)
         tally.alone = (tally.alone[0] + len(alone), tally.alone[1] + seconds)
-        with _count_passes(self.model, len(ids)) as passes:
+        # The first pass reads the prompt.
+        tally.single += [seconds for _, seconds in passes[1:]]
+        with _watch_passes(self.model, len(ids)) as passes:
             together, seconds = _generate(self.model, ids, num_tokens, **arguments)
         tally.tokens, tally.seconds = tally.tokens + len(together), tally.seconds + seconds
-        tally.passes, tally.proposed = tally.passes + len(passes), tally.proposed + sum(passes)
+        tally.passes, tally.proposed = tally.passes + len(passes), tally.proposed + sum(n for n, _ in passes)
+        tally.checks += [(proposed, seconds) for proposed, seconds in passes[1:]]
         tally.prompts, tally.same = tally.prompts + 1, tally.same + (alone == together)
         ids_of_draft = [start_token(subject.vocabulary.roles), *subject.vocabulary.encode(prompt)][: len(ids)]
         written, seconds = _generate(subject.model, ids_of_draft, num_tokens)
         tally.draft_alone = (tally.draft_alone[0] + len(written), tally.draft_alone[1] + seconds)
+
+
+def _layers_ratio(draft: PreTrainedModel, teacher: PreTrainedModel) -> float | None:
+    layers = [getattr(model.config.get_text_config(), "num_hidden_layers", None) for model in (draft, teacher)]
+    return layers[0] / layers[1] if layers[0] and layers[1] else None
 
 
 def _generate(model: PreTrainedModel, ids: list[int], num_tokens: int, **arguments: Any) -> tuple[list[int], float]:
@@ -120,30 +130,43 @@ def _generate(model: PreTrainedModel, ids: list[int], num_tokens: int, **argumen
     import torch
 
     given = torch.tensor([ids], device=model.device)
-    started = time.perf_counter()
+    started = _now(model)
     with torch.inference_mode():
         output = model.generate(  # type: ignore[operator]  # transformers' mixin hides the signature
             given, attention_mask=torch.ones_like(given), max_new_tokens=num_tokens, do_sample=False, **arguments
         )
-    if given.device.type == "cuda":
-        torch.cuda.synchronize()
-    return output[0, len(ids) :].tolist(), time.perf_counter() - started
+    return output[0, len(ids) :].tolist(), _now(model) - started
 
 
 @contextmanager
-def _count_passes(model: PreTrainedModel, prompt_tokens: int) -> Iterator[list[int]]:
-    """The number of drafted tokens that each pass of the model checks."""
-    passes: list[int] = []
+def _watch_passes(model: PreTrainedModel, prompt_tokens: int) -> Iterator[list[tuple[int, float]]]:
+    """(drafted tokens that it checks, seconds) of each pass of the model."""
+    passes: list[tuple[int, float]] = []
+    started: list[float] = []
 
-    def note(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def begin(module: torch.nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         width = (kwargs["input_ids"] if "input_ids" in kwargs else args[0]).shape[1]
-        passes.append(width - (1 if passes else prompt_tokens))
+        passes.append((width - (1 if passes else prompt_tokens), 0.0))
+        started.append(_now(model))
 
-    handle = model.register_forward_pre_hook(note, with_kwargs=True)
+    def end(module: torch.nn.Module, args: tuple[Any, ...], output: Any) -> None:
+        passes[-1] = (passes[-1][0], _now(model) - started[-1])
+
+    handles = [model.register_forward_pre_hook(begin, with_kwargs=True), model.register_forward_hook(end)]
     try:
         yield passes
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
+
+
+def _now(model: PreTrainedModel) -> float:
+    """Seconds on a clock that has waited for the device."""
+    import torch
+
+    if model.device.type == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter()
 
 
 @contextmanager

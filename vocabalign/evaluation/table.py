@@ -150,7 +150,8 @@ MEASURES = {
         ("draft_acceptance_rate", "accepted", ".1%"),
         ("draft_tokens_per_teacher_pass", "tokens a pass", ".2f"),
         ("draft_speed_up", "speed-up here", ".2f"),
-        ("draft_cost_ratio", "time of a draft token", ".2f"),
+        ("draft_cost_ratio", "to write one", ".2f"),
+        ("draft_checking_cost_ratio", "to check one", ".2f"),
         ("draft_best_speed_up_by_parameters", "speed-up by parameters", ".2f"),
     ),
     "tasks": (
