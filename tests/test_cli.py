@@ -57,15 +57,17 @@ def test_the_contract_of_flags_is_kept():
         "distill": "--student --teacher --corpus --steps --out",
         "evaluate": "--corpus --json",
         "run": "--from --to --force",
-        "inspect": "--corpus --json",
+        "inspect": "--corpus --html --json",
     }
     for command, flags in contract.items():
         known = {option for parameter in cli.commands[command].params for option in parameter.opts}
         assert set(flags.split()) <= known, command
     everywhere = {"--seed", "--device", "--dtype", "--overwrite", "--json", "--debug"}
     stages = ("adapt", "embed", "align", "transplant", "finetune", "distill", "evaluate", "report", "run", "corpus")
-    for command in COMMANDS:
-        known = {option for parameter in cli.commands[command].params for option in parameter.opts}
+    commands = {**cli.commands, **cli.commands["tokenizer"].commands}
+    stages += tuple(cli.commands["tokenizer"].commands)
+    for command in commands.keys() - {"tokenizer"}:
+        known = {option for parameter in commands[command].params for option in parameter.opts}
         assert everywhere <= known, command
         assert command not in stages or {"--dry-run", "-o"} <= known, command
         assert command not in stages or command == "run" or "--config" in known, command

@@ -51,7 +51,7 @@ def runnable(command: str, places: dict[str, Path], out: Path) -> list[str]:
         "--teacher": places["target"], "--lexicon": places["run"] / "lexicon", "--tokenizer": places["source"],
         "--model": places["source"], "--student": places["run"] / "transplanted", "--steps": "2",
     }  # fmt: skip
-    if verb in ("align", "transplant", "compare"):
+    if verb in ("align", "count", "transplant", "compare"):
         by_flag["--source"] = places["source"]
     words = {"DIR": places["source"], "A": places["source"], "[B]": places["target"], "RUN": places["run"], **models}
     words |= {"PIPELINE.yaml": "pipelines/quickstart.yaml", "NAME": "quickstart"}
@@ -68,6 +68,12 @@ def runnable(command: str, places: dict[str, Path], out: Path) -> list[str]:
     result += [part for setting in budgets.get(verb, []) for part in ("-o", setting)]
     if verb == "adapt":
         result += adapt_overrides("--teacher" in result)
+    if verb == "inspect":
+        result[result.index("--html") + 1] = str(out.with_suffix(".html"))
+    if verb == "tokenizer":
+        sizes = {"--size": "400", "--num-tokens": "5"}
+        for flag in sizes.keys() & set(result):
+            result[result.index(flag) + 1] = sizes[flag]
     if verb in ("run", "init") and "--dry-run" not in result:
         result += ["--dry-run"] if verb == "run" else ["--out", str(out.with_suffix(".yaml"))]
     if verb == "report":

@@ -34,7 +34,7 @@ class StageEntry(Config):
     name: str
     """Name of its artefact, and of the stage in ``@name``, ``--from`` and overrides."""
     stage: str
-    """What it does: corpus, embed, align, transplant, finetune, distill, evaluate or report."""
+    """What it does: the name of a stage, such as corpus, tokenizer-train, align, transplant, finetune or report."""
     inputs: dict[str, Input] = {}
     """Field -> path, demo model or ``@earlier-stage``."""
     config: dict[str, Any] = {}
