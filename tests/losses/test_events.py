@@ -229,6 +229,7 @@ def test_memory():
         dict(head=Head(torch.zeros(22, WIDTH, dtype=torch.float64))),
         dict(teacher_hidden=torch.zeros(ROWS - 1, WIDTH + 1, dtype=torch.float64)),
         dict(num_items=-1.0),
+        dict(teacher_hidden=torch.full((ROWS, WIDTH + 1), torch.nan).double()),
     ],
 )
 def test_bad_input_is_refused(change):

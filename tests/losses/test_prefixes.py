@@ -229,9 +229,11 @@ def test_memory():
     )
 
 
-@pytest.mark.parametrize("position,value", [(0, torch.zeros(3, 5).double()), (6, torch.zeros(99)), (6, None)])
+@pytest.mark.parametrize(
+    "position,value", [(0, torch.zeros(3, 5).double()), (2, None), (6, torch.zeros(99)), (6, None)]
+)
 def test_bad_input_is_refused(position, value):
     arguments = case(PAIRS[0])
-    arguments[position] = torch.full_like(arguments[6], torch.nan) if value is None else value
+    arguments[position] = torch.full_like(arguments[position], torch.nan) if value is None else value
     with pytest.raises(ValueError):
         prefix_loss(*arguments)

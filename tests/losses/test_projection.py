@@ -153,3 +153,11 @@ def test_memory():
 def test_bad_lexicons_are_refused(ids, weights):
     with pytest.raises(ValueError):
         LexiconProjection(ids, weights, 11)
+
+
+def test_bad_teacher_is_refused():
+    hidden, head, th, thead = case()
+    projection = LexiconProjection(*lexicon(), 11)
+    for broken in (th * torch.nan, th[:-1]):
+        with pytest.raises(ValueError):
+            projection_loss(hidden, head, broken, thead, projection)

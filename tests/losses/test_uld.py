@@ -90,7 +90,9 @@ def test_no_rows_and_memory():
     )
 
 
-@pytest.mark.parametrize("more", [dict(top=0), dict(temperature=-1.0), dict(weights=torch.ones(2))])
+@pytest.mark.parametrize("more", [dict(top=0), dict(temperature=-1.0), dict(weights=torch.ones(2)), dict(spoil=True)])
 def test_bad_input_is_refused(more):
     with pytest.raises(ValueError):
-        uld_loss(*case(), **more)
+        hidden, head, th, thead = case()
+        th = th * torch.nan if more.pop("spoil", False) else th
+        uld_loss(hidden, head, th, thead, **more)

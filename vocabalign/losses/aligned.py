@@ -16,7 +16,16 @@ from torch import Tensor
 
 from vocabalign.text.alignment import Alignment
 
-__all__ = ["AlignedChunks", "ChunkRows", "Document", "aligned_chunks", "aligned_ends", "aligned_starts", "observed_at"]
+__all__ = [
+    "AlignedChunks",
+    "ChunkRows",
+    "Document",
+    "aligned_chunks",
+    "aligned_ends",
+    "aligned_starts",
+    "observed_at",
+    "start_bytes",
+]
 
 NOT_OBSERVED = -100
 
@@ -173,6 +182,15 @@ def observed_at(documents: Sequence[Document]) -> Tensor:
         columns = [np.asarray(ids)[pairs[:, 1 + n] + 1] for n, ids in enumerate((d.student_ids, d.teacher_ids))]
         parts.append(np.stack(columns, 1).astype(np.int64))
     return torch.from_numpy(np.concatenate(parts) if parts else np.zeros((0, 2), dtype=np.int64))
+
+
+def start_bytes(documents: Sequence[Document]) -> Tensor:
+    """(P,) float64 bytes from each of ``aligned_starts`` to the next one, 1 before special tokens: weights for rows."""
+    parts = []
+    for d in documents:
+        places = np.append(d.start_pairs[:, 0], d.alignment.num_bytes)
+        parts.append(np.maximum(np.diff(places), 1))
+    return _join(parts).double()
 
 
 def aligned_ends(documents: Sequence[Document]) -> Tensor:

@@ -55,7 +55,7 @@ def check_labels(labels: Tensor, count: int, num_rows: int, name: str) -> None:
         )
 
 
-def check_finite(values: Tensor, name: str) -> None:
+def check_numbers(values: Tensor, name: str) -> None:
     """Refuse NaN and infinity.
 
     Raises:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from vocabalign.losses.aligned import AlignedChunks, ChunkRows
-from vocabalign.losses.checks import check_finite
+from vocabalign.losses.checks import check_numbers
 from vocabalign.losses.likelihood import LEAST, Observed, ObservedRows
 from vocabalign.losses.logits import Head
 from vocabalign.losses.streaming import Side, stream
@@ -115,7 +115,7 @@ def _check_teacher(teacher: Observed, chunks: AlignedChunks, starts: Tensor | No
                     f"The teacher's log-probabilities of {name} have shape {tuple(values.shape)} but its chunks "
                     f"{count} rows."
                 )
-            check_finite(values, f"teacher's log-probabilities of {name}")
+            check_numbers(values, f"teacher's log-probabilities of {name}")
     if starts is not None and teacher.word_starts is None:
         raise ValueError(
             "The student's words' starts are given but not the teacher's probabilities of them: "

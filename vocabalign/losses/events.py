@@ -13,6 +13,7 @@ from vocabalign.losses.divergences import Divergence
 from vocabalign.losses.logits import Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import Pair
+from vocabalign.losses.positions import check_finite
 from vocabalign.losses.streaming import Side, stream
 
 __all__ = ["EventMerge", "event_loss"]
@@ -80,11 +81,13 @@ def event_loss(
         A scalar in nats; 0 with zero gradients where there are no rows.
 
     Raises:
-        ValueError: an unknown divergence, a head with fewer rows than its vocabulary, or shapes that do not fit.
+        ValueError: an unknown divergence, a head with fewer rows than its vocabulary, NaN in the teacher, or
+            shapes that do not fit.
 
     Reference:
         §5.9 of this project's notes on distillation; below the true KL by the data-processing inequality.
     """
+    check_finite(teacher_hidden, teacher_head.weight)
     rows = _EventRows(classes, chosen(divergence), check_temperature(temperature))
     sides = (
         Side(hidden, cut_head(head, classes.num_tokens[0], "student")),

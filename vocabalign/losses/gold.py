@@ -7,13 +7,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vocabalign.losses.checks import check_finite, chosen, cut_head
+from vocabalign.losses.checks import check_numbers, chosen, cut_head
 from vocabalign.losses.divergences import Divergence
 from vocabalign.losses.events import EventMerge
 from vocabalign.losses.gold_rows import ChunkSide, GoldRows, MovedChunks
 from vocabalign.losses.likelihood import token_log_probs
 from vocabalign.losses.logits import Head
 from vocabalign.losses.pairs import Pair
+from vocabalign.losses.positions import check_finite
 from vocabalign.losses.streaming import Side, stream
 from vocabalign.losses.uld import sorted_distance
 
@@ -70,12 +71,13 @@ def gold_loss(
         A scalar in nats; 0 with zero gradients where there are no rows.
 
     Raises:
-        ValueError: shapes that do not fit, a head with fewer rows than tokens, NaN in the teacher's log-probabilities.
+        ValueError: shapes that do not fit, a head with fewer rows than tokens, NaN in the teacher.
 
     Reference:
         TRL's GOLD (Hugging Face, 2025), with chain rule, shift, EOS and the events that make it a divergence put right.
     """
-    check_finite(teacher_rest, "teacher's log-probabilities")
+    check_finite(teacher_hidden, teacher_head.weight)
+    check_numbers(teacher_rest, "teacher's log-probabilities")
     if teacher_rest.shape != rows.teacher.labels.shape:
         raise ValueError(
             f"{tuple(teacher_rest.shape)} log-probabilities for {len(rows.teacher.labels)} further tokens."

@@ -8,11 +8,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vocabalign.losses.checks import check_finite, chosen, cut_head
+from vocabalign.losses.checks import check_numbers, chosen, cut_head
 from vocabalign.losses.divergences import Divergence
 from vocabalign.losses.logits import NEVER, Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import Pair
+from vocabalign.losses.positions import check_finite
 from vocabalign.losses.prefixes import PrefixMap, PrefixRows
 from vocabalign.losses.streaming import Side, stream
 
@@ -89,7 +90,7 @@ def prefix_loss(
         A scalar in nats; 0 with zero gradients where there are no rows.
 
     Raises:
-        ValueError: shapes that do not fit, a head with fewer rows than tokens, NaN in the teacher's log-probabilities.
+        ValueError: shapes that do not fit, a head with fewer rows than tokens, NaN in the teacher.
 
     Reference:
         byte-prefix marginalisation, arXiv 2607.22334; the treatment of the residual is ours.
@@ -102,7 +103,8 @@ def prefix_loss(
         raise ValueError(
             f"{tuple(rest_log_probs.shape)} log-probabilities for {len(rows.rest)} further tokens of spans."
         )
-    check_finite(rest_log_probs, "teacher's log-probabilities")
+    check_finite(teacher_hidden, teacher_head.weight)
+    check_numbers(rest_log_probs, "teacher's log-probabilities")
     sides = (
         Side(hidden, cut_head(head, prefixes.num_tokens[0], "student")),
         Side(teacher_hidden, cut_head(teacher_head, prefixes.num_tokens[1], "teacher"), trained=False),

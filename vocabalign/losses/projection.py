@@ -14,6 +14,7 @@ from vocabalign.losses.checks import check_temperature, chosen, cut_head
 from vocabalign.losses.divergences import Divergence
 from vocabalign.losses.logits import NEVER, Head
 from vocabalign.losses.pairs import Pair, normalise_
+from vocabalign.losses.positions import check_finite
 from vocabalign.losses.streaming import Side, stream
 
 __all__ = ["LexiconProjection", "projection_loss"]
@@ -70,11 +71,11 @@ class LexiconProjection:
 
     def forward(self, q: Tensor) -> Tensor:
         """(C, Vs) probabilities -> (C, E)."""
-        return (self._matrices[q.dtype][1] @ q.T.contiguous()).T
+        return (self._matrices[q.dtype][1] @ q.T.contiguous()).T.contiguous()
 
     def back(self, g: Tensor) -> Tensor:
         """(C, E) derivatives -> (C, Vs)."""
-        return (self._matrices[g.dtype][0] @ g.T.contiguous()).T
+        return (self._matrices[g.dtype][0] @ g.T.contiguous()).T.contiguous()
 
 
 def projection_loss(
@@ -115,11 +116,13 @@ def projection_loss(
         A scalar in nats; 0 with zero gradients where there are no rows.
 
     Raises:
-        ValueError: an unknown divergence, a head with fewer rows than its vocabulary, or shapes that do not fit.
+        ValueError: an unknown divergence, a head with fewer rows than its vocabulary, NaN in the teacher, or
+            shapes that do not fit.
 
     Reference:
         projection of the student as in X-Token (2605.21699), but per position and without choosing a subset.
     """
+    check_finite(teacher_hidden, teacher_head.weight)
     rows = _ProjectionRows(projection, chosen(divergence), check_temperature(temperature))
     sides = (
         Side(hidden, cut_head(head, projection.num_tokens[0], "student")),

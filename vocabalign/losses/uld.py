@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vocabalign.losses.checks import check_temperature
 from vocabalign.losses.logits import Head
+from vocabalign.losses.positions import check_finite
 from vocabalign.losses.streaming import Side, stream
 
 __all__ = ["likeliest", "sorted_distance", "uld_loss"]
@@ -50,13 +52,14 @@ def uld_loss(
         A scalar; 0 with zero gradients where there are no rows.
 
     Raises:
-        ValueError: shapes that do not fit, or no tokens to compare.
+        ValueError: shapes that do not fit, no tokens to compare, or NaN in the teacher.
 
     Reference:
         Boizard et al. (2024), Towards Cross-Tokenizer Distillation: the Universal Logit Distillation Loss, section 3.
     """
     if top < 1:
         raise ValueError(f"{top} tokens to compare one by one; expected at least 1.")
+    check_finite(teacher_hidden, teacher_head.weight)
     sides = (Side(hidden, head), Side(teacher_hidden, teacher_head, trained=False))
     rows = _SortedRows(top, check_temperature(temperature))
     return stream(rows, sides, weights=weights, num_items=num_items, block_bytes=block_bytes)[0]
@@ -119,18 +122,30 @@ def likeliest(p: Tensor, top: int) -> tuple[Tensor, Tensor]:
     entries lie in the ``top`` groups of columns with the largest maxima.
     """
     count, width = p.shape
-    if top >= width:
-        everything = p.sort(-1, descending=True)
-        return everything.values, everything.indices
-    size = int((width / top) ** 0.5)
-    if size < 2:
-        first = p.topk(top, -1)
-        return first.values, first.indices
-    groups = width // size
-    whole = p[:, : groups * size].unflatten(1, (size, groups))
-    best = whole.amax(1).topk(top, -1, sorted=False).indices
-    columns = (best[:, None] + groups * torch.arange(size, device=p.device)[:, None]).flatten(1)
-    rest = torch.arange(groups * size, width, device=p.device).expand(count, -1)
-    columns = torch.cat([columns, rest], 1)
-    found = p.gather(1, columns).topk(top, -1)
-    return found.values, columns.gather(1, found.indices)
+    top = min(top, width)
+    size = max(1, int((width / top) ** 0.5))
+    if size == 1:
+        columns = _largest(p, top)
+    else:
+        groups = width // size
+        best = _largest(p[:, : groups * size].unflatten(1, (size, groups)).amax(1), top)
+        columns = (best[:, None] + groups * torch.arange(size, device=p.device)[:, None]).flatten(1)
+        rest = torch.arange(groups * size, width, device=p.device).expand(count, -1)
+        columns = torch.cat([columns, rest], 1)
+        columns = columns.gather(1, _largest(p.gather(1, columns), top))
+    values = p.gather(1, columns)
+    order = _descending(values)
+    return values.gather(1, order), columns.gather(1, order)
+
+
+def _largest(values: Tensor, top: int) -> Tensor:
+    """(C, top) where the largest entries are, in any order. On the CPU numpy's selection is several times faster."""
+    if values.device.type != "cpu":
+        return values.topk(top, -1, sorted=False).indices
+    return torch.from_numpy(np.argpartition(values.numpy(), values.shape[1] - top, -1)[:, values.shape[1] - top :])
+
+
+def _descending(values: Tensor) -> Tensor:
+    if values.device.type != "cpu":
+        return values.argsort(-1, descending=True)
+    return torch.from_numpy(np.argsort(values.numpy(), -1)).flip(-1)
