@@ -86,8 +86,10 @@ def test_tiles_hold_every_pair_once():
             np.add.at(found, places, np.exp(tile.logarithms.numpy()))
             assert np.array_equal(tile.rows[tile.by_column], tile.column_rows)
     assert np.allclose(found, table.toarray(), rtol=1e-5)
-    met = list(glove._order(5, np.random.default_rng(0)))
-    assert len(met) == len(set(met)) == 25
+    strata = list(glove._strata(5, np.random.default_rng(0)))
+    assert len({place for stratum in strata for place in stratum}) == 25
+    for stratum in strata:
+        assert len({row for row, _ in stratum}) == len({column for _, column in stratum}) == 5
 
 
 def test_the_objective_falls_and_what_is_reported_is_true():

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import contextlib
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,6 +103,10 @@ class _Side:
         self.vector_sums = torch.full_like(self.vectors, _TINY)
         self.bias_sums = torch.full_like(self.biases, _TINY)
 
+    def part(self, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Vectors and biases of some rows."""
+        return self.vectors[part], self.biases[part]
+
     def step(self, part: slice, gradients: tuple[torch.Tensor, torch.Tensor], rate: float) -> None:
         """AdaGrad (Duchi et al. 2011) on some rows."""
         state = ((self.vectors, self.vector_sums, rate), (self.biases, self.bias_sums, BIAS_RATE))
@@ -113,7 +118,7 @@ class _Side:
 def train_glove(cooccurrence: sparse.csr_matrix, options: GloveOptions, seed: int, threads: int = 1) -> Glove:
     """Minimise ``sum of f(X_ij) (w_i w~_j + b_i + b~_j - ln X_ij)^2`` with ``f(X) = min(1, (X / x_max)^alpha)``.
 
-    The result follows from the seed alone: threads divide rows among themselves and change nothing.
+    The result follows from the seed alone: threads work on tiles that share no row and change nothing.
 
     Args:
         cooccurrence: (V, V) X, not negative; zeros take no part.
@@ -137,22 +142,20 @@ def train_glove(cooccurrence: sparse.csr_matrix, options: GloveOptions, seed: in
     tiles = _cut(sparse.csr_matrix(cooccurrence[row_order][:, column_order]), slices, options)
     generator = torch.Generator().manual_seed(seed)
     words, contexts = (_Side(len(used), options.dimensions, generator) for _ in range(2))
+
+    def learn(place: tuple[int, int]) -> float:
+        tile, rows, columns = tiles[place[0]][place[1]], slices[place[0]], slices[place[1]]
+        if tile is None:
+            return 0.0
+        error, for_words, for_contexts = tile_gradients(tile, words.part(rows), contexts.part(columns))
+        words.step(rows, for_words, options.learning_rate)
+        contexts.step(columns, for_contexts, options.learning_rate)
+        return error
+
     objectives = []
-    with _threads(threads):
+    with _workers(threads) as run:
         for _ in range(options.epochs):
-            total = 0.0
-            for row, column in _order(parts, rng):
-                tile = tiles[row][column]
-                if tile is None:
-                    continue
-                error, for_words, for_contexts = tile_gradients(
-                    tile,
-                    (words.vectors[slices[row]], words.biases[slices[row]]),
-                    (contexts.vectors[slices[column]], contexts.biases[slices[column]]),
-                )
-                words.step(slices[row], for_words, options.learning_rate)
-                contexts.step(slices[column], for_contexts, options.learning_rate)
-                total += error
+            total = sum(sum(run(learn, stratum)) for stratum in _strata(parts, rng))
             objectives.append(total / max(1, cooccurrence.nnz))
     sides = [(words, row_order), (contexts, column_order)]
     vectors = [_unpermuted(side.vectors.numpy(), order, size) for side, order in sides]
@@ -197,11 +200,10 @@ def _num_parts(num_pairs: int, num_tokens: int) -> int:
     return max(1, min(max(FEWEST_PARTS, wanted), MOST_PARTS, num_tokens))
 
 
-def _order(parts: int, rng: np.random.Generator) -> Iterator[tuple[int, int]]:
-    """All tiles once: in each round every part of rows meets another part of columns."""
-    for shift in rng.permutation(parts):
-        for row in range(parts):
-            yield row, int(row + shift) % parts
+def _strata(parts: int, rng: np.random.Generator) -> Iterator[list[tuple[int, int]]]:
+    """All tiles once, in rounds in which each part of rows meets another part of columns: no two touch one row."""
+    for shift in rng.permutation(parts).tolist():
+        yield [(row, (row + shift) % parts) for row in range(parts)]
 
 
 def _cut(table: sparse.csr_matrix, slices: list[slice], options: GloveOptions) -> list[list[_Tile | None]]:
@@ -241,13 +243,14 @@ def _unpermuted(values: np.ndarray, order: np.ndarray, size: int) -> np.ndarray:
 
 
 @contextlib.contextmanager
-def _threads(number: int) -> Iterator[None]:
-    """So many threads for torch while it lasts, and no word about its sparse tensors being new and unchecked."""
+def _workers(number: int) -> Iterator[Callable[..., Iterable[float]]]:
+    """A ``map`` over so many threads. Torch's own would wait for each other at every small product."""
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings():
+        # Torch says that its sparse tensors are new and unchecked.
+        with warnings.catch_warnings(), ThreadPoolExecutor(number) as pool:
             warnings.filterwarnings("ignore", message="Sparse (CSR tensor support|invariant checks)")
-            yield
+            yield map if number == 1 else pool.map
     finally:
         torch.set_num_threads(before)
