@@ -71,11 +71,11 @@ class LexiconProjection:
 
     def forward(self, q: Tensor) -> Tensor:
         """(C, Vs) probabilities -> (C, E)."""
-        return (self._matrices[q.dtype][1] @ q.T.contiguous()).T.contiguous()
+        return _times(self._matrices[q.dtype][1], q)
 
     def back(self, g: Tensor) -> Tensor:
         """(C, E) derivatives -> (C, Vs)."""
-        return (self._matrices[g.dtype][0] @ g.T.contiguous()).T.contiguous()
+        return _times(self._matrices[g.dtype][0], g)
 
 
 def projection_loss(
@@ -178,6 +178,16 @@ class _ProjectionRows:
         pair = Pair(carried.log(), covered)
         pair.q, pair.p = carried, p
         return pair, resolved
+
+
+def _times(matrix: Tensor, rows: Tensor) -> Tensor:
+    """(C, n) rows times the transpose of a sparse (m, n) matrix: (C, m)."""
+    if rows.device.type != "cpu":
+        return (matrix @ rows.T.contiguous()).T.contiguous()
+    # Written where it is wanted: the product as torch returns it costs as much again in copies.
+    result = rows.new_zeros(len(rows), matrix.shape[0])
+    torch.addmm(result.T, matrix, rows.T, beta=0, out=result.T)
+    return result
 
 
 def _check(ids: np.ndarray, weights: np.ndarray, num_teacher_tokens: int) -> None:
