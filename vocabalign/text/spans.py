@@ -57,7 +57,7 @@ def token_lengths(vocabulary: Vocabulary) -> np.ndarray:
     return _lengths[vocabulary]
 
 
-def token_ends(vocabulary: Vocabulary, ids: Sequence[int], num_bytes: int | None = None) -> np.ndarray:
+def token_ends(vocabulary: Vocabulary, ids: Sequence[int] | np.ndarray, num_bytes: int | None = None) -> np.ndarray:
     """Byte offset at which each token ends.
 
     The dummy prefix is clipped away: a lone one ends at 0.

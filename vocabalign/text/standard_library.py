@@ -111,6 +111,8 @@ def _reference_topics(path: Path) -> Iterator[Passage]:
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Dict):
             for key, value in zip(node.keys, node.values, strict=True):
+                if key is None:
+                    continue  # a dictionary unpacked into this one: never so in this file
                 name, text = ast.literal_eval(key), ast.literal_eval(value)
                 for passage in cut_into_passages(text):
                     yield Passage(f"pydoc_data.topics.{name}", passage)

@@ -85,7 +85,8 @@ def rewrite_shard(
     """
     header, start, raw = _read_header_bytes(source)
     before = {name: entry for name, entry in header.items() if name != _METADATA}
-    old = {new: entry for name, entry in before.items() if (new := rename(name)) is not None}
+    renamed = ((rename(name), entry) for name, entry in before.items())
+    old = {name: entry for name, entry in renamed if name is not None}
     order = sorted(old, key=lambda name: old[name]["data_offsets"][0])
     order += [name for name in tensors if name not in old]
     new: Header = {_METADATA: header[_METADATA]} if _METADATA in header else {}
