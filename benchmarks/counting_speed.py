@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 from vocabalign.alignment.cooccurrence import UNIT, CooccurrenceCounter
@@ -78,18 +79,27 @@ def rate(tokens: int, count: Callable[[], object]) -> tuple[float, float]:
     return tokens / (time.perf_counter() - wall), tokens / (time.process_time() - seconds)
 
 
-_shared: tuple[list[Batch], Vocabulary, Vocabulary]
+def _encoded(options: argparse.Namespace, shard: slice) -> tuple[list[Batch], Vocabulary, Vocabulary]:
+    source, target = load_vocabulary(options.source), load_vocabulary(options.target)
+    texts = list(in_batches(read_texts(options.corpus, options.max_bytes)))[shard]
+    return [(batch, source.encode_batch(batch), target.encode_batch(batch)) for batch in texts], source, target
 
 
-def _half(number: int) -> None:
-    batches, source, target = _shared
-    spans(batches[number::2], source, target)
-    neighbours(batches[number::2], len(target))
+def _count_half(options: argparse.Namespace, number: int) -> tuple[int, float, float]:
+    """(target tokens, seconds, seconds of processor) of spans and neighbours in every second batch."""
+    batches, source, target = _encoded(options, slice(number, None, 2))
+    wall, seconds = time.perf_counter(), time.process_time()
+    spans(batches, source, target)
+    neighbours(batches, len(target))
+    return _tokens(batches), time.perf_counter() - wall, time.process_time() - seconds
+
+
+def _tokens(batches: list[Batch]) -> int:
+    return sum(len(ids) for _, _, documents in batches for ids in documents)
 
 
 def main() -> None:
     """Print rates and ratios from one run."""
-    global _shared
     material = Path(os.environ.get("VOCABALIGN_MATERIAL", "."))
     parser = argparse.ArgumentParser()
     parser.add_argument("--source", default=str(material / "tokenizers" / "gpt2"))
@@ -98,11 +108,9 @@ def main() -> None:
     parser.add_argument("--max-bytes", type=int, default=8_000_000)
     parser.add_argument("--naive-batches", type=int, default=1, help="batches for the naive way, which is slow")
     options = parser.parse_args()
-    source, target = load_vocabulary(options.source), load_vocabulary(options.target)
-    texts = in_batches(read_texts(options.corpus, options.max_bytes))
-    batches = [(batch, source.encode_batch(batch), target.encode_batch(batch)) for batch in texts]
+    batches, source, target = _encoded(options, slice(None))
     small = batches[: options.naive_batches]
-    tokens, few = (sum(len(ids) for _, _, documents in part for ids in documents) for part in (batches, small))
+    tokens, few = _tokens(batches), _tokens(small)
     print(f"{tokens:,} target tokens", flush=True)
     ours = rate(tokens, lambda: spans(batches, source, target))
     naive = rate(few, lambda: naive_spans(small, source, target))
@@ -110,11 +118,13 @@ def main() -> None:
     ours = rate(tokens, lambda: neighbours(batches, len(target)))
     naive = rate(few, lambda: naive_neighbours(small))
     print(_line(f"neighbours (window {WINDOW})", ours, naive), flush=True)
-    _shared = (batches, source, target)
-    started = time.perf_counter()
-    with ProcessPoolExecutor(2) as pool:  # two shards of one corpus on one machine, as `--shard 1/2` and `2/2`
-        list(pool.map(_half, (0, 1)))
-    print(f"both, two processes: {tokens / (time.perf_counter() - started) / 1e6:.2f} M tokens a second")
+    with ProcessPoolExecutor(2, get_context("spawn")) as pool:  # as `--shard 1/2` and `2/2` on one machine
+        halves = list(pool.map(_count_half, (options, options), (0, 1)))
+    slower, busiest = max(wall for _, wall, _ in halves), max(seconds for *_, seconds in halves)
+    print(
+        f"spans and neighbours in two processes: {tokens / slower / 1e6:.2f} M tokens a second, "
+        f"{tokens / busiest / 1e6:.2f} M by the processor seconds of the slower one"
+    )
 
 
 def _line(name: str, ours: tuple[float, float], naive: tuple[float, float]) -> str:
