@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import pickle
+
 import numpy as np
 import pytest
 
@@ -91,3 +93,21 @@ def test_files_that_are_nothing_of_the_kind(tmp_path):
         read_vectors(tmp_path / "x.vec", VOCABULARY)
     with pytest.raises(ArtifactError, match="not a vocabalign artefact"):
         given_embeddings(tmp_path, VOCABULARY)
+
+
+class Wicked:
+    def __reduce__(self):
+        return (print, ("code from a file was run",))
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path, capsys):
+    (tmp_path / "x.kv").write_bytes(pickle.dumps(Wicked()))
+    with pytest.raises(ArtifactError, match="wants to call builtins.print"):
+        read_vectors(tmp_path / "x.kv", VOCABULARY)
+    assert capsys.readouterr().out == ""
+
+
+def test_arrays_that_gensim_stores_beside_are_found(tmp_path):
+    keyed_vectors(embeddings()).save(str(tmp_path / "large.kv"), sep_limit=1)
+    assert list(tmp_path.glob("large.kv.*.npy"))
+    assert np.array_equal(read_vectors(tmp_path / "large.kv", VOCABULARY).vectors, embeddings().vectors)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -78,14 +79,34 @@ def _ids_of_words(words: Sequence[str], vocabulary: Vocabulary) -> np.ndarray:
     return np.array([by_string.get(word, -1) for word in words], dtype=np.int64)
 
 
-def _read_gensim(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
-    from gensim.models import KeyedVectors
+class _Stored:
+    """Stands for gensim's KeyedVectors: what was stored in it, and none of its code."""
 
+
+class _ArraysOnly(pickle.Unpickler):
+    """A pickle may name any function to be called; this one calls nothing but what arrays are made with."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Refuse everything that vectors do not need."""
+        if name == "KeyedVectors" and module.startswith("gensim.models"):
+            return _Stored
+        known = {"numpy": ("dtype", "ndarray"), "collections": ("defaultdict", "OrderedDict")}
+        arrays = module in ("numpy.core.multiarray", "numpy._core.multiarray") and name in ("_reconstruct", "scalar")
+        if arrays or name in known.get(module, ()) or (module, name) in (("builtins", "int"), ("builtins", "list")):
+            return super().find_class(module, name)
+        raise pickle.UnpicklingError(f"it wants to call {module}.{name}, which vectors do not need")
+
+
+def _read_gensim(path: Path) -> tuple[list[str], np.ndarray, np.ndarray]:
     try:
-        vectors = KeyedVectors.load(str(path))
-        words = list(vectors.index_to_key)
-        counts = [vectors.get_vecattr(word, "count") if "count" in vectors.expandos else 0 for word in words]
-        return words, np.asarray(vectors.vectors, dtype=np.float32), np.array(counts, dtype=np.int64)
+        with path.open("rb") as file:
+            stored = _ArraysOnly(file).load().__dict__
+        vectors = stored.get("vectors")
+        if vectors is None:  # large arrays lie in files beside
+            vectors = np.load(path.with_name(path.name + ".vectors.npy"), allow_pickle=False)
+        words = [str(word) for word in stored["index_to_key"]]
+        counts = stored.get("expandos", {}).get("count", np.zeros(len(words)))
+        return words, np.asarray(vectors, dtype=np.float32), np.asarray(counts, dtype=np.int64)
     except Exception as error:  # a pickle of anything may raise anything
         raise ArtifactError(f"{path} cannot be read as gensim's KeyedVectors: {error}.") from error
 
