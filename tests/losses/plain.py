@@ -1,11 +1,12 @@
 """The losses written out over full logits, for autograd: slow, obvious, and what the streamed ones must equal."""
 
+import dataclasses
 import math
 
 import torch
 import torch.nn.functional as F
 
-from vocabalign.losses.fused import IGNORE
+from vocabalign.losses.fused import IGNORE, fused_loss
 from vocabalign.losses.logits import Head
 
 
@@ -78,3 +79,22 @@ def case(seed=0, n=13, h=6, ht=5, v=17, vt=20, dtype=torch.float64, bias=False):
 def log_probs(seed, spread=3.0, n=50, v=23, dtype=torch.float64):
     g = torch.Generator().manual_seed(seed)
     return F.log_softmax((spread * torch.randn(n, v, generator=g, dtype=torch.float64)).to(dtype), -1)
+
+
+def both(hidden, head, labels, teacher_hidden, teacher_head, **more):
+    """Loss and gradients of hidden states and head."""
+    x, w = hidden.detach().clone().requires_grad_(), head.weight.detach().clone().requires_grad_()
+    result = fused_loss(
+        x,
+        dataclasses.replace(head, weight=w),
+        labels,
+        teacher_hidden=teacher_hidden,
+        teacher_head=teacher_head,
+        **{"weight": 0.5, "shared_rows": 17, **more},
+    )
+    return (result.loss.detach(), *torch.autograd.grad(result.loss, [x, w]))
+
+
+def same(found, expected):
+    for a, b in zip(found, expected, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
