@@ -60,8 +60,8 @@ class MappingOptions:
 # TokAlign++ names VecMap and CSLS with k = 10 and nothing more. Taken from VecMap's papers: normalisation, whitening
 # with re-weighting by 0.5 and de-whitening, 20,000 tokens, the commonest 4,000 for an unsupervised start, dropping
 # from 0.1 by doubling. Chosen here: the shared tokens are the first dictionary and stay in it, pairs are mutual nearest
-# neighbours (VecMap joins both directions), patience is 2 instead
-# of 50 and the threshold 1e-4 instead of 1e-6, which a GPU allows and a CPU does not.
+# neighbours (VecMap joins both directions), patience is 2 instead of 50 and the threshold 1e-4 instead of 1e-6:
+# VecMap's own take hours on a CPU.
 TOKALIGN_PP = MappingOptions(
     self_learning=True, keep_probability=0.1, patience=2, max_iterations=50, threshold=1e-4, csls_neighbors=10
 )
