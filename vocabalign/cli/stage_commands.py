@@ -72,7 +72,12 @@ def align(**options: Any) -> None:
 @click.command()
 @click.option("--source", metavar="MODEL", help="Model folder to give another vocabulary.")
 @click.option("--target", metavar="DIR", help="Tokenizer (or model) folder of the new vocabulary.")
-@click.option("--lexicon", type=click.Path(), metavar="DIR", help="From 'align' (a folder, its .tsv, or TokAlign's .json); else shared bytes and segmentation.")
+@click.option(
+    "--lexicon",
+    type=click.Path(),
+    metavar="DIR",
+    help="From 'align' (a folder, its .tsv, or TokAlign's .json); else shared bytes and segmentation.",
+)
 @corpus_option
 @click.option("--input-rows", help="How embedding rows are made.")
 @click.option("--head-rows", help="How head rows are made.")
