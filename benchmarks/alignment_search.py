@@ -8,9 +8,9 @@ python benchmarks/alignment_search.py --sources 50000 --targets 256000 --public-
 Each way runs in a process of its own, so that its peak of memory is its own; what importing takes is in it. The
 public matching (ZNLP/TokAlign, cal_trans_matrix.py) is written anew from its formula: vectors of length 1 in a
 dictionary, products with 300 anchors, one dense float64 product, and for every target token a search in Python
-lists and an argmax. Where its matrix does not fit, a part of the target tokens is matched and the time for them scaled up; the
-memory of the whole is computed then, and said to be. CPU seconds (all threads) stand beside seconds on the clock: on a
-busy machine they tell more.
+lists and an argmax. Where its matrix does not fit, a part of the target tokens is matched and the time for them scaled
+up; the memory of the whole is computed then, and said to be. CPU seconds (all threads) stand beside seconds on the
+clock: on a busy machine they tell more.
 """
 
 from __future__ import annotations
