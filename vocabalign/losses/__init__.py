@@ -10,6 +10,16 @@ The parts, from the bottom up:
 * ``pairs`` and ``divergences``: divergences between two distributions over any events, with closed gradients.
 * ``positions``: labels, masks and weights of a batch brought to rows.
 * ``fused``: ``fused_loss``, cross-entropy and mixtures of divergences for one shared vocabulary.
+* ``sparse``, ``ranking``, ``decoupled``, ``consistency``, ``sinkhorn``: targets kept from a teacher (top-k with a tail,
+  samples), list-wise and split losses, two passes of one model, optimal transport.
+
+Across two tokenizers, on texts that ``aligned`` has lined up at their bytes:
+
+* ``classes`` and ``events``: event-KL, a divergence over classes of tokens that both vocabularies can tell apart.
+* ``likelihood`` and ``chunks``: approximate likelihood matching of the stretches between common ends.
+* ``prefixes`` and ``marginal``: the teacher's distribution, marginalised to the student's next token by byte prefixes.
+* ``projection``: a divergence through a lexicon. ``hidden``: hidden states at common ends.
+* ``uld`` and ``gold``: sorted probabilities and their mixture with shared tokens, for comparison.
 
 A new streamed loss is a row loss, a callable ``(logits, rows, gradient) -> values``:
 

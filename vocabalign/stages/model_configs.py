@@ -121,6 +121,18 @@ class FinetuneConfig(StageConfig):
     """Passed to transformers' TrainingArguments as they are (bf16, fsdp, deepspeed, report_to …)."""
 
 
+Divergence = Literal[
+    "forward-kl",
+    "reverse-kl",
+    "jensen-shannon",
+    "normalised-jensen-shannon",
+    "skewed-kl",
+    "skewed-reverse-kl",
+    "adaptive-kl",
+    "total-variation",
+]
+
+
 class DistillConfig(StageConfig):
     """Token-level distillation: the student learns the teacher's whole next-token distribution."""
 
@@ -132,7 +144,7 @@ class DistillConfig(StageConfig):
     """Training text."""
     heldout: Corpus = []
     """Text for scores during training; never trained on."""
-    divergence: Literal["forward-kl", "reverse-kl", "jensen-shannon"] = "forward-kl"
+    divergence: Divergence = "forward-kl"
     """What is minimised between teacher and student distributions."""
     distillation_weight: float = Field(default=0.5, ge=0, le=1)
     """Weight of the divergence; the rest is cross-entropy. 0 is direct tuning: the control."""
