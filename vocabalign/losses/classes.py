@@ -92,7 +92,7 @@ def common_classes(student: Vocabulary, teacher: Vocabulary) -> EventClasses:
         teacher: the other; exchanging them exchanges the two sides of the result and nothing else.
 
     Reference:
-        event-KL: §5.9 of this project's notes on distillation; no published method takes both sides to a fixed point.
+        event-KL is new here; no published method takes both sides to a fixed point.
     """
     if same_vocabulary(student, teacher):
         return identity_classes(len(student))

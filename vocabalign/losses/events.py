@@ -85,7 +85,7 @@ def event_loss(
             shapes that do not fit.
 
     Reference:
-        §5.9 of this project's notes on distillation; below the true KL by the data-processing inequality.
+        new here; below the true KL by the data-processing inequality.
     """
     check_finite(teacher_hidden, teacher_head.weight)
     rows = _EventRows(classes, chosen(divergence), check_temperature(temperature))
