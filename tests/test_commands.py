@@ -59,3 +59,16 @@ def test_verify_tells_a_broken_model_also_as_json(tmp_path, tiny_llama, capsys):
     assert run(["verify", str(tmp_path / "m"), "--json"]) == 1
     told = json.loads(capsys.readouterr().out)
     assert not told["ok"] and "eos_token_id" in told["error"]
+
+
+def test_overrides_of_special_tokens_from_flags_and_a_file(tmp_path, tiny_llama, metaspace_folder, capsys):
+    (tmp_path / "map.yaml").write_text('"<unk>": ["<|endoftext|>"]\n')
+    arguments = ["transplant", "--source", tiny_llama, "--target", metaspace_folder, "--json"]
+    given = ["--map-token", "</s>=<|endoftext|>,Ġ", "--map-file", tmp_path / "map.yaml"]
+    assert run([str(part) for part in [*arguments, *given, "--out", tmp_path / "out"]]) == 0
+    config = json.loads((tmp_path / "out" / "manifest.json").read_text())["config"]
+    assert config["map_tokens"] == {"</s>": "<|endoftext|>,Ġ", "<unk>": ["<|endoftext|>"]}
+    capsys.readouterr()
+    given[1] = "<unk>=Ġ"
+    assert run([str(part) for part in [*arguments, *given, "--out", tmp_path / "other"]]) == 2
+    assert "<unk>" in capsys.readouterr().err and not (tmp_path / "other").exists()
