@@ -68,4 +68,7 @@ def test_thousands_of_tokens_are_assigned_in_seconds():
     truth = rng.permutation(8_000)
     ids = np.concatenate([truth[:, None], rng.integers(0, 8_000, (8_000, 19))], axis=1)
     scores = np.concatenate([np.full((8_000, 1), 0.9), rng.random((8_000, 19))], axis=1)
-    assert (one_to_one(ids, scores, 8_000) == truth).mean() > 0.5
+    found = one_to_one(ids, scores, 8_000)
+    assert len(np.unique(found)) == 8_000, "there is an assignment that gives every row a source"
+    worth = np.where(ids == found[:, None], scores, 0).max(axis=1)
+    assert worth.sum() >= 0.9 * 8_000 and (worth > 0).all()
