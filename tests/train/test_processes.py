@@ -16,6 +16,7 @@ RANKS = """
 import os, sys, time
 from pathlib import Path
 import vocabalign.artifacts as artifacts
+from vocabalign.manifests import read_manifest
 from vocabalign.stages import FinetuneConfig
 from vocabalign.train.run import open_run
 digests = artifacts.file_digests
@@ -24,7 +25,7 @@ config = FinetuneConfig(model=sys.argv[1], corpus=[sys.argv[2]], out=Path(sys.ar
 with open_run(config, "finetune") as run:
     if run.folder is not None:
         (run.folder / "file").write_text("x")
-artifacts.read_manifest(config.out)
+read_manifest(config.out)
 """
 
 
