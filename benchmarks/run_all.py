@@ -1,7 +1,8 @@
 """Run every benchmark that fits in half an hour, one after the other (``make benchmarks``).
 
 Those that need real models and text find them through VOCABALIGN_MATERIAL and are left out where it is unset.
-Longer ones are in BENCHMARKS.md with their commands: align_quality, alignment_search, transplant_rows, evaluation_draft.
+Longer ones are in BENCHMARKS.md with their commands: align_quality, alignment_search, transplant_rows and
+evaluation_draft.
 """
 
 from __future__ import annotations
