@@ -14,7 +14,7 @@ from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.tokenizer_tools.keep import choose
 from vocabalign.tokenizer_tools.parts import token_parts
 from vocabalign.tokenizer_tools.prune import prune
-from vocabalign.tokenizer_tools.scripts import Scripts
+from vocabalign.tokenizer_tools.script_filter import Scripts
 from vocabalign.tokenizer_tools.state import all_ids, read_state, rebuild
 
 LOSSLESS = ["byte-level", "metaspace", "llama-like", "ignore-merges", "sentencepiece-unigram", "sentencepiece-bpe"]

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, blend, make_rows
+from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, make_rows
 
 LISTS = [[3], [1, 2, 3], [], [5, 5, 0, 1], [4, 2]]
 
@@ -68,11 +68,9 @@ def test_a_bias_is_a_matrix_of_one_column():
     torch.testing.assert_close(rows, torch.stack([bias[1], (bias[2] + bias[3]) / 2 + 1, bias.mean()]))
 
 
-def test_merged_without_and_blend():
+def test_merged_and_without():
     first, second = Pieces.from_lists([[1], [2, 3], [4]]), Pieces.from_lists([[9], [8], []])
     merged = first.merged(second, np.array([False, True, True]))
     assert [merged.of(i).tolist() for i in range(3)] == [[1], [8], []]
     kept = first.without(lambda ids: ids >= 3)
     assert [kept.of(i).tolist() for i in range(3)] == [[1], [2], []]
-    half = blend([(0.5, first.matrix(first.weights, 9)), (0.5, first.matrix(first.weights, 9))])
-    assert (half != first.matrix(first.weights, 9)).nnz == 0

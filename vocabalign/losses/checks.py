@@ -6,21 +6,9 @@ from dataclasses import replace
 
 from torch import Tensor
 
-from vocabalign.losses.divergences import DIVERGENCES, Divergence
 from vocabalign.losses.logits import Head
-
-
-def chosen(divergence: str | Divergence) -> Divergence:
-    """The divergence of a name.
-
-    Raises:
-        ValueError: there is none.
-    """
-    if not isinstance(divergence, str):
-        return divergence
-    if divergence not in DIVERGENCES:
-        raise ValueError(f"Unknown divergence '{divergence}': expected one of {', '.join(DIVERGENCES)}.")
-    return DIVERGENCES[divergence]
+from vocabalign.losses.positions import check_finite
+from vocabalign.losses.streaming import Side
 
 
 def cut_head(head: Head, num_tokens: int, name: str) -> Head:
@@ -32,6 +20,26 @@ def cut_head(head: Head, num_tokens: int, name: str) -> Head:
     if head.num_rows < num_tokens:
         raise ValueError(f"The {name}'s head has {head.num_rows} rows but the vocabulary {num_tokens} tokens.")
     return head if head.num_rows == num_tokens else replace(head, rows=num_tokens)
+
+
+def both_sides(
+    hidden: Tensor, head: Head, teacher_hidden: Tensor, teacher_head: Head, num_tokens: tuple[int, int]
+) -> tuple[Side, Side]:
+    """The student's side, and the teacher's without a gradient, both over their vocabularies alone.
+
+    Args:
+        hidden: (N, H) of the student.
+        head: (V, H) of the student.
+        teacher_hidden: (N, Ht).
+        teacher_head: (Vt, Ht).
+        num_tokens: of the two vocabularies.
+
+    Raises:
+        ValueError: NaN in the teacher, or a head with fewer rows than its vocabulary has tokens.
+    """
+    check_finite(teacher_hidden, teacher_head.weight)
+    mine = Side(hidden, cut_head(head, num_tokens[0], "student"))
+    return mine, Side(teacher_hidden, cut_head(teacher_head, num_tokens[1], "teacher"), trained=False)
 
 
 def check_temperature(temperature: float) -> float:

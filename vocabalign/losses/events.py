@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vocabalign.losses.checks import check_temperature, chosen, cut_head
+from vocabalign.losses.checks import both_sides, check_temperature
 from vocabalign.losses.classes import EventClasses
-from vocabalign.losses.divergences import Divergence
+from vocabalign.losses.divergences import Divergence, named
 from vocabalign.losses.logits import Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import Pair
-from vocabalign.losses.positions import check_finite
-from vocabalign.losses.streaming import Side, stream
+from vocabalign.losses.streaming import stream
 
 __all__ = ["EventMerge", "event_loss"]
 
@@ -87,12 +86,8 @@ def event_loss(
     Reference:
         new here; below the true KL by the data-processing inequality.
     """
-    check_finite(teacher_hidden, teacher_head.weight)
-    rows = _EventRows(classes, chosen(divergence), check_temperature(temperature))
-    sides = (
-        Side(hidden, cut_head(head, classes.num_tokens[0], "student")),
-        Side(teacher_hidden, cut_head(teacher_head, classes.num_tokens[1], "teacher"), trained=False),
-    )
+    rows = _EventRows(classes, named(divergence), check_temperature(temperature))
+    sides = both_sides(hidden, head, teacher_hidden, teacher_head, classes.num_tokens)
     return stream(rows, sides, weights=weights, num_items=num_items, block_bytes=block_bytes)[0]
 
 

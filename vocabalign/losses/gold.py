@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vocabalign.losses.checks import check_numbers, chosen, cut_head
-from vocabalign.losses.divergences import Divergence
+from vocabalign.losses.checks import check_numbers, cut_head
+from vocabalign.losses.divergences import Divergence, named
 from vocabalign.losses.events import EventMerge
 from vocabalign.losses.gold_rows import ChunkSide, GoldRows, MovedChunks
 from vocabalign.losses.likelihood import token_log_probs
@@ -86,7 +86,7 @@ def gold_loss(
     theirs = cut_head(teacher_head, classes.num_tokens[1], "teacher")
     rest = token_log_probs(rest_hidden, mine, rows.student.labels, block_bytes=block_bytes)
     rests = [_sums(values, side) for values, side in ((rest, rows.student), (teacher_rest, rows.teacher))]
-    loss = _GoldLoss(rows, classes, [part.detach() for part in rests], chosen(divergence), unmatched, top)
+    loss = _GoldLoss(rows, classes, [part.detach() for part in rests], named(divergence), unmatched, top)
     sides = (Side(hidden, mine), Side(teacher_hidden, theirs, trained=False))
     total = stream(loss, sides, weights=weights, num_items=num_items, block_bytes=block_bytes)[0]
     # The row loss has left dL/d(rest): a term of value 0 carries it to the further tokens.

@@ -8,14 +8,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vocabalign.losses.checks import check_numbers, chosen, cut_head
-from vocabalign.losses.divergences import Divergence
+from vocabalign.losses.checks import both_sides, check_numbers
+from vocabalign.losses.divergences import Divergence, named
 from vocabalign.losses.logits import NEVER, Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import Pair
-from vocabalign.losses.positions import check_finite
 from vocabalign.losses.prefixes import PrefixMap, PrefixRows
-from vocabalign.losses.streaming import Side, stream
+from vocabalign.losses.streaming import stream
 
 __all__ = ["PrefixMerge", "prefix_loss"]
 
@@ -103,13 +102,9 @@ def prefix_loss(
         raise ValueError(
             f"{tuple(rest_log_probs.shape)} log-probabilities for {len(rows.rest)} further tokens of spans."
         )
-    check_finite(teacher_hidden, teacher_head.weight)
     check_numbers(rest_log_probs, "teacher's log-probabilities")
-    sides = (
-        Side(hidden, cut_head(head, prefixes.num_tokens[0], "student")),
-        Side(teacher_hidden, cut_head(teacher_head, prefixes.num_tokens[1], "teacher"), trained=False),
-    )
-    loss = _PrefixLoss(rows, prefixes, rest_log_probs, chosen(divergence))
+    sides = both_sides(hidden, head, teacher_hidden, teacher_head, prefixes.num_tokens)
+    loss = _PrefixLoss(rows, prefixes, rest_log_probs, named(divergence))
     return stream(loss, sides, weights=weights, num_items=num_items, block_bytes=block_bytes)[0]
 
 

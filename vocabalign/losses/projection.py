@@ -10,12 +10,11 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-from vocabalign.losses.checks import check_temperature, chosen, cut_head
-from vocabalign.losses.divergences import Divergence
+from vocabalign.losses.checks import both_sides, check_temperature
+from vocabalign.losses.divergences import Divergence, named
 from vocabalign.losses.logits import NEVER, Head
 from vocabalign.losses.pairs import Pair, normalise_
-from vocabalign.losses.positions import check_finite
-from vocabalign.losses.streaming import Side, stream
+from vocabalign.losses.streaming import stream
 
 __all__ = ["LexiconProjection", "projection_loss"]
 
@@ -122,12 +121,8 @@ def projection_loss(
     Reference:
         projection of the student as in X-Token (2605.21699), but per position and without choosing a subset.
     """
-    check_finite(teacher_hidden, teacher_head.weight)
-    rows = _ProjectionRows(projection, chosen(divergence), check_temperature(temperature))
-    sides = (
-        Side(hidden, cut_head(head, projection.num_tokens[0], "student")),
-        Side(teacher_hidden, cut_head(teacher_head, projection.num_tokens[1], "teacher"), trained=False),
-    )
+    rows = _ProjectionRows(projection, named(divergence), check_temperature(temperature))
+    sides = both_sides(hidden, head, teacher_hidden, teacher_head, projection.num_tokens)
     return stream(rows, sides, weights=weights, num_items=num_items, block_bytes=block_bytes)[0]
 
 

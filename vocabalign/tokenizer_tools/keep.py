@@ -13,7 +13,7 @@ from vocabalign.errors import ConfigError
 from vocabalign.text.token_bytes import read_components
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.tokenizer_tools.parts import token_parts
-from vocabalign.tokenizer_tools.scripts import Scripts
+from vocabalign.tokenizer_tools.script_filter import Scripts
 from vocabalign.tokenizer_tools.state import added_ids, model_ids
 from vocabalign.tokenizer_tools.viterbi import BYTE_CHARACTERS, PieceTable
 

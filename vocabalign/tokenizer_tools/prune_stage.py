@@ -18,7 +18,7 @@ from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.tokenizer_tools.compression_report import Compression, add_batch, encoded_batches, measure
 from vocabalign.tokenizer_tools.keep import Kept, choose
 from vocabalign.tokenizer_tools.prune import prune
-from vocabalign.tokenizer_tools.scripts import Scripts
+from vocabalign.tokenizer_tools.script_filter import Scripts
 from vocabalign.tokenizer_tools.state import read_state
 from vocabalign.tokenizer_tools.writing import write_table, write_tokenizer
 

@@ -7,7 +7,7 @@ S source rows, H hidden size, N pieces in all.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -180,19 +180,10 @@ def mean_row(source: torch.Tensor) -> torch.Tensor:
     return (total / len(source)).float()
 
 
-def blend(parts: Iterable[tuple[float, sparse.csr_matrix]]) -> sparse.csr_matrix:
-    """Weighted sum of (T, S) weightings; rows that are empty in one part must be empty in all."""
-    total = sum(share * matrix for share, matrix in parts)
-    result = sparse.csr_matrix(total, dtype=np.float32)
-    result.sum_duplicates()
-    result.eliminate_zeros()
-    return result
-
-
-# Ways that weigh the pieces of the source's own segmentation, and ways that weigh a lexicon's entries.
 # How much each piece of each token counts on a side: (sum of lengths,) float32.
 RowMethod = Callable[[Pieces, Side], np.ndarray]
 
+# Ways that weigh the pieces of the source's own segmentation, and ways that weigh a lexicon's entries.
 SEGMENTATION_METHODS: dict[str, RowMethod] = {
     "last": weigh_last,
     "first": weigh_first,

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vocabalign.errors import ConfigError
-from vocabalign.tokenizer_tools.scripts import Scripts
+from vocabalign.tokenizer_tools.script_filter import Scripts
 
 LATIN_CYRILLIC = Scripts(["Latin", "Cyrillic"])
 
