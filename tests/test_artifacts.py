@@ -35,6 +35,13 @@ def test_nothing_is_left_when_a_stage_fails(tmp_path, error):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_failure_before_the_first_checkpoint_leaves_no_work_folder(tmp_path):
+    with pytest.raises(RuntimeError), write_artifact(tmp_path / "out", "test", {}, {}) as writer:
+        assert writer.work.is_dir()
+        raise RuntimeError
+    assert not list(tmp_path.iterdir())
+
+
 def test_checkpoints_survive_a_failure_and_go_with_success(tmp_path):
     out = tmp_path / "out"
     with pytest.raises(RuntimeError), write_artifact(out, "test", {}, {}) as writer:

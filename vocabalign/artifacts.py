@@ -61,6 +61,11 @@ class ArtifactWriter:
             note.write_text(self._identity)
         return folder
 
+    @property
+    def has_work(self) -> bool:
+        """Whether there is anything to resume from."""
+        return any(path.name != "identity" for path in work_folder(self.out).iterdir())
+
 
 @contextlib.contextmanager
 def write_artifact(
@@ -113,6 +118,8 @@ def write_artifact(
             replace_folder(writer.folder, out)
         except BaseException as error:
             shutil.rmtree(writer.folder, ignore_errors=True)
+            if work_folder(out).is_dir() and not writer.has_work:
+                discard(work_folder(out))
             raise told(error, out) from error
         discard(work_folder(out))
 

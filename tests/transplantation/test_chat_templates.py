@@ -84,3 +84,11 @@ def test_the_stage_follows_the_policy(tmp_path):
         out = run(make_config(TransplantConfig, {**values, "out": tmp_path / f"out-{policy}"}))
         assert (out / "chat_template.jinja").exists() == expected
         assert read_manifest(out)["metrics"]["chat_template"].startswith("the source's" if expected else "none")
+
+
+@pytest.mark.parametrize(("policy", "told"), [("keep", "has no chat template"), ("none.jinja", "that exists")])
+def test_a_template_that_is_not_there_is_refused_before_any_work(tmp_path, policy, told):
+    source, target = build("llama", tmp_path / "source"), target_tokenizer("metaspace", tmp_path / "target")
+    values = {"source": str(source), "target": str(target), "chat_template": policy, "corpus": [str(tmp_path / "no")]}
+    with pytest.raises(ConfigError, match=told):
+        run(make_config(TransplantConfig, {**values, "out": tmp_path / "out"}))

@@ -82,3 +82,6 @@ def test_the_stage_cuts_layers_and_gives_exact_rows(tmp_path, corpus_file):
     assert len(model.model.layers) == 1 and len(model.lm_head.weight) == len(model.model.embed_tokens.weight) == 512
     with pytest.raises(ConfigError, match="400 rows are asked for"):
         run(make_config(TransplantConfig, {**values, "rows": str(owner), "out": tmp_path / "out2"}))
+    with pytest.raises(ConfigError, match="--keep-layers 7"):
+        run(make_config(TransplantConfig, {**values, "keep_layers": "7", "out": tmp_path / "out3"}))
+    assert {path.name for path in tmp_path.iterdir() if path.is_dir()} == {"source", "target", "owner", "out"}

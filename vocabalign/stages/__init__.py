@@ -11,11 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vocabalign.config import StageConfig
-from vocabalign.stages.model_configs import DistillConfig, FinetuneConfig, TrainingOptions, TransplantConfig
+from vocabalign.stages.distill_configs import DistillConfig
 from vocabalign.stages.references import Corpus, Reference
 from vocabalign.stages.result_configs import EvaluateConfig, ReportConfig
 from vocabalign.stages.text_configs import AlignConfig, CorpusConfig, CountConfig, EmbedConfig, EmbeddingOptions
 from vocabalign.stages.tokenizer_configs import TokenizerExtendConfig, TokenizerPruneConfig, TokenizerTrainConfig
+from vocabalign.stages.training_configs import FinetuneConfig, TrainingOptions
+from vocabalign.stages.transplant_configs import TransplantConfig
 
 __all__ = [
     "STAGES",

@@ -43,14 +43,24 @@ def apply_policy(policy: str, source: Path, out: Path) -> str:
         has_own = read_template(out) is not None
         lost = not has_own and read_template(source) is not None
         return "the target's" if has_own else "none (the source's was left behind)" if lost else "none"
+    template = find_template(policy, source)
+    check_template(template, out, "the source's chat template" if policy == "keep" else policy)
+    _write(template, out)
+    return "the source's" if policy == "keep" else f"from {policy}"
+
+
+def find_template(policy: str, source: Path) -> str:
+    """The template that "keep" or a file stands for.
+
+    Raises:
+        ConfigError: there is none.
+    """
     template = read_template(source) if policy == "keep" else _read_file(Path(policy))
     if template is None:
         raise ConfigError(
             f"--chat-template keep: the source {source} has no chat template; say 'target' or give a file."
         )
-    check_template(template, out, "the source's chat template" if policy == "keep" else policy)
-    _write(template, out)
-    return "the source's" if policy == "keep" else f"from {policy}"
+    return template
 
 
 def read_template(folder: Path) -> str | None:

@@ -8,26 +8,31 @@ import numpy as np
 import torch
 
 from vocabalign.errors import ConfigError
+from vocabalign.models import resolve
 from vocabalign.stages import TransplantConfig
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.token_embeddings import load_embeddings
+from vocabalign.transplantation.chat_templates import find_template
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
 from vocabalign.transplantation.row_plans import NEEDS, Spaces
 from vocabalign.transplantation.rows import Side
 
 
 def refuse_missing(config: TransplantConfig) -> None:
-    """Refuse, before any work, a way of making rows that needs what was not given.
+    """Refuse, before any work, a way of making rows or a chat template that needs what was not given.
 
     Raises:
         ConfigError: which of them, and what it needs.
+        ModelError: there is no source model.
     """
     for method in dict.fromkeys((config.input_rows, config.head_rows)):
         missing = [name for name in NEEDS.get(method, ()) if getattr(config, name) is None]
         if missing:
             flags = " and ".join("--" + name.replace("_", "-") for name in missing)
             raise ConfigError(f"The rows '{method}' need {flags}: {_MADE_BY[missing[0]]}.")
+    if config.chat_template != "target":
+        find_template(config.chat_template, resolve(config.source))
 
 
 _MADE_BY = {

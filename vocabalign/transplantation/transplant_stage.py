@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -64,11 +65,11 @@ def run(config: TransplantConfig) -> Path:
     Raises:
         VocabAlignError: of the kind that says what is wrong with the input, or ``VerificationError``.
     """
+    refuse_missing(config)
     with stage_artifact("transplant", config) as writer:
         target = load_vocabulary(config.target)
         lexicon = _lexicon(config, target) if config.lexicon else None
         texts = read_texts(config.corpus) if config.corpus else None
-        refuse_missing(config)
         _write(writer, config, target, lexicon, texts, tokenizer_folder=resolve(config.target))
     return Path(config.out)
 
@@ -116,13 +117,10 @@ def _write(
         config.dtype,
         spaces,
     )
-    source = resolve(config.source)
-    if config.keep_layers is not None:
-        with _timed(seconds, "layers"):
-            source = cut_layers(source, writer.work / "layers", config.keep_layers)
-    writer.metrics |= transplant_model(
-        source, target, writer.folder, lexicon=lexicon, texts=texts, options=options, seconds=seconds
-    )
+    with _layered_source(config, writer.folder, seconds) as source:
+        writer.metrics |= transplant_model(
+            source, target, writer.folder, lexicon=lexicon, texts=texts, options=options, seconds=seconds
+        )
     with _timed(seconds, "tokenizer"):
         tokenizer = tokenizer_folder or target.tokenizer
         if tokenizer is not None:
@@ -133,6 +131,22 @@ def _write(
         report = verify_model(writer.folder, full=config.verify_full)
     write_json(writer.folder / "verification.json", {**report, "folder": "."})
     writer.metrics |= {"checks": len(report["checks"]), "verified_full": report["full"], "seconds_by_part": seconds}
+
+
+@contextmanager
+def _layered_source(config: TransplantConfig, folder: Path, seconds: dict[str, float]) -> Iterator[Path]:
+    """The source model, or beside ``folder``, for as long as it is needed, what ``keep_layers`` leaves of it."""
+    source = resolve(config.source)
+    if config.keep_layers is None:
+        yield source
+        return
+    cut = folder.with_name(f"{folder.name}-layers")
+    try:
+        with _timed(seconds, "layers"):
+            layered = cut_layers(source, cut, config.keep_layers)
+        yield layered
+    finally:
+        shutil.rmtree(cut, ignore_errors=True)
 
 
 def transplant_model(
