@@ -15,12 +15,12 @@ import numpy as np
 
 from vocabalign.alignment.scores import bleu1_both_ways, one_best, one_best_reverse
 from vocabalign.errors import ArtifactError, VocabAlignError
-from vocabalign.evaluation.heldout_text import groups_of
 from vocabalign.evaluation.options import Place, Text
 from vocabalign.lexicon import Lexicon
 from vocabalign.manifests import read_manifest
 from vocabalign.models import resolve
 from vocabalign.text.compression import count_ids, encode_documents
+from vocabalign.text.heldout_text import groups_of
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 

@@ -7,11 +7,11 @@ import json
 from pathlib import Path
 
 from vocabalign.artifacts import stage_artifact
-from vocabalign.evaluation.heldout_text import read_heldout
 from vocabalign.evaluation.measuring import Evaluation, measure
 from vocabalign.evaluation.options import MeasureOptions
 from vocabalign.manifests import write_json
 from vocabalign.stages import EvaluateConfig
+from vocabalign.text.heldout_text import read_heldout
 
 
 def run(config: EvaluateConfig) -> Path:

@@ -13,12 +13,12 @@ from vocabalign.errors import ConfigError, CorpusError, ModelError
 from vocabalign.evaluation.bits_per_byte import DocumentScores, embedding_rows, score_documents, start_token
 from vocabalign.evaluation.cost import add_costs, check_prices
 from vocabalign.evaluation.generation import pick_prompts, sample_record, write_sample
-from vocabalign.evaluation.heldout_text import Labels
 from vocabalign.evaluation.options import MeasureOptions, Place, Subject, Text
 from vocabalign.evaluation.records import comparison_records, group_records, score_record
 from vocabalign.models import load_model, pick_device, pick_dtype, read_model_config, resolve
 from vocabalign.progress import logger
 from vocabalign.text.compression import Compression, encode_documents, measure_compression
+from vocabalign.text.heldout_text import Labels
 from vocabalign.text.vocabulary import Vocabulary
 
 Measure = Callable[[Subject], dict[str, Any]]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from vocabalign.errors import ConfigError
-from vocabalign.evaluation.heldout_text import Labels
+from vocabalign.text.heldout_text import Labels
 
 if TYPE_CHECKING:
     import torch

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from vocabalign.evaluation.bits_per_byte import DocumentScores
-from vocabalign.evaluation.heldout_text import KINDS, Labels, groups_of
 from vocabalign.evaluation.statistics import Interval, Resamples, resample
+from vocabalign.text.heldout_text import KINDS, Labels, groups_of
 
 KILOBYTE = 1000
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vocabalign.errors import CorpusError
-from vocabalign.evaluation.heldout_text import file_names, groups_of, read_heldout
+from vocabalign.text.heldout_text import file_names, groups_of, read_heldout
 
 
 def write_lines(path: Path, *records: dict) -> str:
