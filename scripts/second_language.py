@@ -1,4 +1,4 @@
-"""Make a small English-Russian model whose tokenizer is biased to English: what pipelines/second-language.yaml begins with.
+"""Make a small English-Russian model with a tokenizer biased to English, for pipelines/second-language.yaml.
 
     python scripts/second_language.py --english TEXT [TEXT ...] --russian TEXT [TEXT ...] \\
         --english-heldout TEXT --russian-heldout TEXT
