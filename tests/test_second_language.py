@@ -1,4 +1,4 @@
-"""The script and the pipeline for a second language, on toy text and with the least budget."""
+"""The script and the pipeline for a second language, on toy text and with the least budget; what its artefacts hold."""
 
 import importlib.util
 import json
@@ -58,6 +58,9 @@ def test_the_script_and_the_pipeline(work, tmp_path, script):
     flags = [part for key, value in overrides.items() for part in ("-o", f"{key}={value}")]
     out = tmp_path / "run"
     assert run(["run", str(ROOT / "pipelines" / "second-language.yaml"), "--out", str(out), *flags]) == 0
+    documented = (ROOT / "docs" / "artefacts.md").read_text(encoding="utf-8")
+    names = {path.name for path in out.rglob("*") if path.is_file()} - {"model.safetensors"}
+    assert {name for name in names if f"`{name}`" not in documented} == set()
     models = {model["name"]: model for model in yaml.safe_load((out / "metrics/metrics.json").read_text())["models"]}
     tokens = {
         name: {domain: part["tokens_per_kilobyte"] for domain, part in models[name]["domains"].items()}
