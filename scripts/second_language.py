@@ -101,7 +101,7 @@ def main() -> None:
     parser.add_argument("--vocab-size", type=int, default=2048)
     parser.add_argument("--hidden-size", type=int, default=128)
     parser.add_argument("--layers", type=int, default=4)
-    parser.add_argument("--steps", type=int, default=2000, help="of 16 sequences of 256 tokens")
+    parser.add_argument("--steps", type=int, default=1200, help="of 16 sequences of 256 tokens")
     arguments = parser.parse_args()
     work: Path = arguments.work
     work.mkdir(parents=True, exist_ok=True)
