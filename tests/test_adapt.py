@@ -38,6 +38,15 @@ def test_heldout_text_that_is_given_is_used_and_none_is_split_off():
     assert "distilled" not in stages
 
 
+def test_where_special_tokens_come_from_reaches_the_transplant(tmp_path, tiny_llama, target, corpus_file, capsys):
+    arguments = ["adapt", "--source", tiny_llama, "--target", target, "--corpus", corpus_file, "--dry-run", "--json"]
+    arguments += ["--map-token", "</s>=the,a", "--out", tmp_path / "run"]
+    assert run([*map(str, arguments)]) == 0
+    options = {"source": "s", "target": "t", "corpus": ["c.txt"], "out": "o", "map_tokens": {"</s>": ["the", "a"]}}
+    stages = {stage["name"]: stage for stage in adaptation_stages(options)["stages"]}
+    assert stages["transplanted"]["config"] == {"map_tokens": {"</s>": ["the", "a"]}}
+
+
 def test_a_dry_run_writes_nothing(tmp_path, tiny_llama, target, corpus_file, capsys):
     arguments = ["adapt", "--source", tiny_llama, "--target", target, "--corpus", corpus_file, "--dry-run", "--json"]
     assert run([*map(str, arguments), "--out", str(tmp_path / "run")]) == 0

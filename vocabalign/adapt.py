@@ -24,7 +24,7 @@ def adaptation_pipeline(options: dict[str, Any]) -> PipelineConfig:
     """Write ``<out>/pipeline.yaml`` for these flags and read it back.
 
     Args:
-        options: source, target, corpus, out and, where given, teacher, heldout, steps, seed, device,
+        options: source, target, corpus, out and, where given, teacher, heldout, steps, map_tokens, seed, device,
             dtype, overrides (``NAME.key=value``), overwrite, dry_run.
 
     Raises:
@@ -109,6 +109,7 @@ def adaptation_stages(options: dict[str, Any]) -> dict[str, Any]:
             "name": "transplanted",
             "stage": "transplant",
             "inputs": {"source": source, "target": target, "lexicon": "@lexicon", "corpus": corpus},
+            "config": {"map_tokens": options["map_tokens"]} if options.get("map_tokens") else {},
         },
         {
             "name": "finetuned",

@@ -161,7 +161,19 @@ def run_adapt(options: dict[str, Any]) -> None:
 
     start_logging()
     if options["config_file"]:
-        known = ("source", "target", "teacher", "corpus", "heldout", "steps", "out", "seed", "device", "dtype")
+        known = (
+            "source",
+            "target",
+            "teacher",
+            "corpus",
+            "heldout",
+            "steps",
+            "map_tokens",
+            "out",
+            "seed",
+            "device",
+            "dtype",
+        )
         in_file = read_yaml(options["config_file"])
         unknown = [key for key in in_file if key not in known]
         if unknown:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
 import click
@@ -85,6 +86,24 @@ def row_sources(command: Command) -> Command:
     for option in reversed(options):
         command = option(command)
     return command
+
+
+def token_overrides(command: Command) -> Command:
+    """``--map-token`` and ``--map-file``, handed over as ``map_tokens``; None where neither is given."""
+
+    @wraps(command)
+    def with_tokens(*, map_token: tuple[str, ...], map_file: str | None, **options: Any) -> None:
+        found = None
+        if map_token or map_file:
+            from vocabalign.text.overrides import merge_overrides, parse_overrides, read_overrides
+
+            found = merge_overrides(read_overrides(map_file) if map_file else {}, parse_overrides(map_token))
+        command(map_tokens=found, **options)
+
+    one = "Where a special token's rows come from."
+    many = "The same for many tokens, in YAML or JSON."
+    option = click.option("--map-token", multiple=True, metavar="TARGET=SOURCE[,SOURCE]", help=one)
+    return option(click.option("--map-file", type=click.Path(), metavar="FILE", help=many)(with_tokens))
 
 
 def run_stage(stage: str, options: dict[str, Any], describe: Callable[[dict[str, Any]], str] | None = None) -> None:

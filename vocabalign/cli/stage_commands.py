@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from vocabalign.cli.options import common, corpus_option, out_option, row_sources, run_stage
+from vocabalign.cli.options import common, corpus_option, out_option, row_sources, run_stage, token_overrides
 
 
 @click.command()
@@ -87,20 +87,11 @@ def align(**options: Any) -> None:
 @click.option("--chat-template", metavar="keep|target|FILE", help="Whose chat template the model gets.")
 @click.option("--untie", is_flag=True, default=None, help="Give tied embeddings a head of their own.")
 @click.option("--pad-to-multiple-of", type=int, metavar="N", help="Round the number of rows up.")
-@click.option(
-    "--map-token", multiple=True, metavar="TARGET=SOURCE[,SOURCE]", help="Where a special token's rows come from."
-)
-@click.option("--map-file", type=click.Path(), metavar="FILE", help="The same for many tokens, in YAML or JSON.")
+@token_overrides
 @out_option
 @common
-def transplant(map_token: tuple[str, ...], map_file: str | None, **options: Any) -> None:
+def transplant(**options: Any) -> None:
     """Give a model the target vocabulary, and check it by reading it back."""
-    if map_token or map_file:
-        from vocabalign.text.overrides import merge_overrides, parse_overrides, read_overrides
-
-        options["map_tokens"] = merge_overrides(
-            read_overrides(map_file) if map_file else {}, parse_overrides(map_token)
-        )
     run_stage("transplant", options)
 
 

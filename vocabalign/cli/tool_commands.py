@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from vocabalign.cli.options import common, corpus_option, everywhere, out_option, row_sources
+from vocabalign.cli.options import common, corpus_option, everywhere, out_option, row_sources, token_overrides
 
 
 @click.command()
@@ -58,6 +58,7 @@ def run_command(pipeline: str, **options: Any) -> None:
     "--heldout", multiple=True, metavar="FILE", help="Text for scores; else a part of the corpus is held out."
 )
 @click.option("--steps", type=int, help="Optimizer steps of fine-tuning (and of distillation).")
+@token_overrides
 @corpus_option
 @out_option
 @common
