@@ -17,6 +17,8 @@ TOKENS = [
     "\N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET}",
     "\N{COMBINING ACUTE ACCENT}", "\x00", "`|*_", "--></script><!--", "$x^2$", "&lt;", " the", "\N{SNOWMAN}", "\u2028",
 ]  # fmt: skip
+LANGUAGES = ["de", "en", "ur"]
+PROMPTS = ["def add(first, second):\n", f"Once {EVIL}"]
 MODELS = {"source": 1.5432, "transplanted": 2.1098, "finetuned": 1.5321, EVIL: 1.4567, "teacher": 1.4001}
 
 
@@ -34,8 +36,10 @@ def make_run(folder: Path, num_tokens: int = 300) -> Path:
         (writer.folder / "provenance.json").write_text(json.dumps({"counts": counts, "least_certain": least}))
     for name, stage in (("finetuned", "finetune"), ("distilled", "distill"), ("control", "distill")):
         config = {"model": "run/transplanted", "teacher": "demo:teacher", "training": {"steps": 300}}
+        config |= {"out": f"run/{name}"}
         if stage == "distill":
             config |= {"distillation_weight": 0.5 * (name == "distilled"), "student": "run/finetuned"}
+            del config["model"]
         with write_artifact(folder / name, stage, config, {}) as writer:
             _write_curve(writer.folder / "metrics.jsonl", len(name))
     with write_artifact(folder / "metrics", "evaluate", {"models": {EVIL: "x"}}, {}) as writer:
@@ -61,7 +65,8 @@ def _write_lexicon(folder: Path, num_tokens: int) -> None:
     for i in range(num_tokens):
         token = TOKENS[i % len(TOKENS)] if i < 4 * len(TOKENS) else f"token{i}"
         token = token.replace("\n", "\\n")
-        pieces = f"{i}:{token[:6].replace(' ', '_')}=0.7500 3:x=0.2500"
+        best = "3:x" if i % 5 == 0 else f"{i}:{token[:6].replace(' ', '_')}"  # every fifth leans on one hub
+        pieces = f"{best}=0.7500 4:y=0.2500"
         lines.append(f"{i}\t{token}\t{Evidence(kinds[i]).name.lower()}\t0.{i % 10}\t{pieces}")
     (folder / "lexicon.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -91,25 +96,45 @@ def _write_curve(path: Path, seed: int) -> None:
 
 
 def _metrics() -> dict:
-    rows = [
-        {
-            "name": name, "path": "run/x", "bits_per_byte": value, "bits_per_byte_low": value - 0.03,
+    """Everything that evaluate may have measured."""
+    rows = []
+    for i, (name, value) in enumerate(MODELS.items()):
+        tokens = {language: (400 if i in (0, 1) else 250) + 10 * j for j, language in enumerate(LANGUAGES)}
+        languages = {
+            language: {
+                "bits_per_byte": value + j, "bits_per_byte_low": value + j - 0.05, "bits_per_byte_high": value + j + 0.05,
+                "tokens_per_kilobyte": float(count), "bytes_per_token": 1000 / count, "tokens": count, "bytes": 1000,
+            }
+            for j, (language, count) in enumerate(tokens.items())
+        }  # fmt: skip
+        text = f"    return {i}\n\n\ndef main() -> None:\n    {EVIL}\x1b[31m"
+        rows.append({
+            "name": name, "path": f"run/{name}", "bits_per_byte": value, "bits_per_byte_low": value - 0.03,
             "bits_per_byte_high": value + 0.03, "tokens_per_kilobyte": 280.5 + i, "bytes_per_token": 1000 / (280.5 + i),
-            "parameters": 3_150_000 + i, "vocabulary_size": 4096 + i,
-            "sample": f"    return {i}\n\n\ndef main() -> None:\n    {EVIL}\x1b[31m",
-        }
-        for i, (name, value) in enumerate(MODELS.items())
-    ]  # fmt: skip
+            "byte_fallback_share": 0.0123, "unknown_share": 0.0, "parameters": 3_150_000 + i,
+            "vocabulary_size": 4096 + i // 2, "languages": languages, "bits_per_byte_language_median": value + 1,
+            "sample": text, "samples": [{"text": text}, {"text": " \N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET} shalom"}],
+            "tokens_relative": 1 - i / 10, "cost_relative": 1 - i / 10, "cost_per_megabyte": 0.25,
+            "generation_bytes_per_second": 1234.0 + i, "generation_repetition_share": 0.1, "generation_invalid_bytes": 0,
+            "teacher_top1_agreement": 0.61, "teacher_kl_nats_per_position": 0.45, "draft_acceptance_rate": 0.57,
+            "draft_speed_up": 0.87, "draft_note": "No time is saved here.", "task_score_mean": 0.4321,
+            "draft_commands": {"vLLM": "vllm serve teacher"}, "task_retention": 0.98,
+            "tasks": {"facts": {"metric": "acc", "score": 0.4321, "floor": 0.25}},
+        })  # fmt: skip
     comparisons = [
         {
             "name": name, "against": "source", "bits_per_byte_difference": value - 1.5432,
             "bits_per_byte_difference_low": value - 1.55, "bits_per_byte_difference_high": value - 1.53,
             "documents_better": 20, "documents_worse": 11,
+            "languages": {language: {"bits_per_byte_difference": value - 1.5432} for language in LANGUAGES},
         }
         for name, value in list(MODELS.items())[1:]
     ]  # fmt: skip
-    corpus = {"documents": 31, "bytes": 150_000}
-    return {"models": rows, "comparisons": comparisons, "corpus": corpus, "prompt": "def add(first, second):\n"}
+    return {
+        "models": rows, "comparisons": comparisons, "other_comparisons": comparisons[1:],
+        "corpus": {"documents": 31, "bytes": 150_000}, "prompt": PROMPTS[0], "prompts": PROMPTS,
+        "alignment": {"lexicon": "run/lexicon", "bleu1_target_to_source": 0.8123, "bleu1_source_to_target": 0.8001},
+    }  # fmt: skip
 
 
 @pytest.fixture(scope="session")

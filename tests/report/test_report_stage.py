@@ -98,16 +98,15 @@ def test_token_text_is_never_markup(source, page):
     assert "<script>alert" not in source
     assert not any(name.startswith("on") for _, attributes in page.elements for name in attributes)
     assert not page.named("img")
-    rows = json.loads(page.scripts[0])
-    assert len(rows) == 300
-    assert any(EVIL in cell for cell in rows[0])
+    data = json.loads(page.scripts[0])
+    assert len(data["tokens"]) == 300 and EVIL in data["tokens"]
 
 
 def test_control_characters_and_directions_are_shown_not_obeyed(source, page):
     for character in "\x00\x1b\u202e\u2028":
         assert character not in source
     assert "\\x1b[31m" in page.text
-    cells = {cell for row in json.loads(page.scripts[0]) for cell in row}
+    cells = set(json.loads(page.scripts[0])["tokens"])
     assert {"\\u202eabc", "\\x00", "\\u2028", "\N{OPEN BOX}the"} <= cells
     assert page.named("bdi")
 
@@ -134,7 +133,7 @@ def test_ids_are_unique_and_links_lead_somewhere(page):
 @pytest.mark.skipif(not figures.can_draw(), reason="matplotlib is not installed")
 def test_figures_are_inline_and_follow_the_theme(source, page):
     drawings = page.named("svg")
-    assert len(drawings) == 5
+    assert len(drawings) == 6
     assert all(attributes["role"] == "img" and attributes["aria-label"] for attributes in drawings)
     assert "var(--ink)" in source
     assert "var(--series-0)" in source
@@ -145,7 +144,20 @@ def test_markdown_has_the_same_numbers(folder, page):
     text = (folder / "report.md").read_text(encoding="utf-8")
     # Markup in code blocks is shown as it is.
     assert "<script" not in "".join(line for line in text.splitlines() if not line.startswith("    "))
-    for value in (*(f"{value:.4f}" for value in MODELS.values()), "280.5", "3,150,000", "4,096", "-0.0111"):
+    values = [
+        "280.5",
+        "3,150,000",
+        "4,096",
+        "-0.0111",
+        "61.0%",
+        "57.0%",
+        "98.0%",
+        "0.8123",
+        "1,234",
+        "-37.5%",
+        "0.2500",
+    ]
+    for value in (*(f"{value:.4f}" for value in MODELS.values()), *values):
         assert value in text
         assert value in page.text
     tables = [line for line in text.splitlines() if line.startswith("|")]
@@ -158,11 +170,15 @@ def test_summary_and_order(page):
     assert "A small run for a test." in page.text
     assert "was given the vocabulary of demo:teacher" in page.text
     assert "control was trained directly from finetuned in 300 steps" in page.text
-    assert "150 kB of held-out text" in page.text
+    assert "On 150 kB of held-out text, finetuned takes 1.5321 bits per byte and source 1.5432 (0.7% less" in page.text
+    assert "0.7% more tokens for the same text" in page.text
     assert "nothing known: the mean row" in page.text
     assert "The least certain tokens of transplanted" in page.text
     headings = [a["id"] for a in page.named("section")]
-    expected = "summary models-metrics samples-metrics training rows lexicon map resources again"
+    expected = (
+        "summary models-metrics groups-metrics compression-metrics measures-metrics samples-metrics training rows "
+        "tokens doubts hubs map resources again"
+    )
     assert headings == expected.split()
 
 
@@ -184,7 +200,7 @@ def test_names_of_folders_are_never_markup(tmp_path, name):
     assert len(ids) == len(set(ids)) and all(re.fullmatch(r"[\w.-]+", identity) for identity in ids)
     assert f"metrics {name}" in page.text or name not in page.text
     if figures.can_draw():
-        assert len(page.named("svg")) == 5
+        assert len(page.named("svg")) == 6
 
 
 def test_missing_pieces_are_left_out_with_a_note(tmp_path):
@@ -194,8 +210,9 @@ def test_missing_pieces_are_left_out_with_a_note(tmp_path):
         (writer.folder / "metrics.json").write_text("{broken")
     (tmp_path / "run" / ".half.partial-1").mkdir()
     out = run(ReportConfig(out=tmp_path / "page", run=tmp_path / "run", title=EVIL))
-    text = Page((out / "report.html").read_text()).text
-    assert "no evaluate stage" in text
+    page = Page((out / "report.html").read_text())
+    text = page.text
+    assert [attributes["id"] for attributes in page.named("section")] == ["summary", "resources", "again", "notes"]
     assert "lexicon/metrics.json cannot be read" in text
     assert EVIL in text
 

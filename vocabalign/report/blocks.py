@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from vocabalign.report.collect import LexiconTable
+from vocabalign.report.token_table import TokenTable
 
 
 @dataclass(frozen=True)
 class Table:
-    """Cells are plain text; ``numeric`` are the columns that stand right and ``tokens`` those from outside."""
+    """Cells are plain text; ``numeric`` are the columns that stand right and ``tokens`` those from outside.
+
+    A table with a ``title`` is folded away under it.
+    """
 
     caption: str
     header: Sequence[str]
     rows: Sequence[Sequence[str]]
     numeric: frozenset[int] = frozenset()
     tokens: frozenset[int] = frozenset()
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,23 @@ class Bars:
 
 
 @dataclass(frozen=True)
+class Shares:
+    """Bars that are cut into the shares of each series; all text is plain.
+
+    Attributes:
+        caption: what they show.
+        label: heading of the rows' names.
+        series: names of the parts.
+        rows: name, and a count for each series.
+    """
+
+    caption: str
+    label: str
+    series: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[int]]]
+
+
+@dataclass(frozen=True)
 class Paragraph:
     """A sentence or two."""
 
@@ -67,7 +88,7 @@ class Samples:
     texts: Sequence[tuple[str, str]]
 
 
-Block = Table | Figure | Bars | Paragraph | Code | Samples | LexiconTable
+Block = Table | Figure | Bars | Shares | Paragraph | Code | Samples | TokenTable
 
 
 @dataclass
@@ -82,3 +103,8 @@ class Section:
 def number(value: float | None, digits: int = 0) -> str:
     """``1,234.5``; "" for None."""
     return "" if value is None else f"{value:,.{digits}f}"
+
+
+def number_table(caption: str, header: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
+    """A table of numbers, with names from outside in its first column."""
+    return Table(caption, header, rows, frozenset(range(1, len(header))), frozenset({0}))

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from vocabalign.errors import ArtifactError
-from vocabalign.lexicon import Lexicon
+from vocabalign.errors import ArtifactError, VocabAlignError
 from vocabalign.manifests import read_manifest
-from vocabalign.report.escape import visible_edges
+from vocabalign.report.curves import Curve, read_curve
+from vocabalign.report.token_table import TokenTable, provenance_table, read_lexicon_table
 
-MAX_FILE_BYTES = 64 * 2**20
-"""Text files over this are left out, with a note: the page must stay small."""
+MAX_FILE_BYTES = 2**30
+"""Files over this are left out, with a note: reading them would take longer than the page is worth."""
 
 
+PROVENANCE = "provenance.json"
 # What was really run, with all overrides; else the file as it was written.
 PIPELINES = ("pipeline.resolved.yaml", "pipeline.yaml")
 
@@ -43,24 +42,6 @@ class Artefact:
         return self.manifest.get("config") or {}
 
 
-@dataclass(frozen=True)
-class Curve:
-    """One training run; each series is a list of (tokens trained, value)."""
-
-    name: str
-    loss: list[tuple[float, float]]
-    bits_per_byte: list[tuple[float, float]]
-
-
-@dataclass(frozen=True)
-class LexiconTable:
-    """A lexicon as it was written for people."""
-
-    name: str
-    header: list[str]
-    rows: list[list[str]]
-
-
 @dataclass
 class Run:
     """What a run folder holds; ``notes`` says what was looked for and could not be read."""
@@ -71,7 +52,7 @@ class Run:
     description: str
     metrics: dict[str, dict[str, Any]] = field(default_factory=dict)
     curves: list[Curve] = field(default_factory=list)
-    lexicons: list[LexiconTable] = field(default_factory=list)
+    tables: list[TokenTable] = field(default_factory=list)
     evidence: dict[str, dict[str, int]] = field(default_factory=dict)
     least_certain: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     maps: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -98,6 +79,8 @@ def collect_run(folder: Path | str) -> Run:
     run = Run(folder, artefacts, pipeline_text, str(pipeline.get("description") or ""), notes=notes)
     for artefact in artefacts:
         _collect_artefact(run, artefact)
+    if not run.tables:
+        _add_table_of_transplant(run)
     return run
 
 
@@ -145,13 +128,19 @@ def _collect_artefact(run: Run, artefact: Artefact) -> None:
     metrics = _read_json(run, artefact, "metrics.json")
     if isinstance(metrics, dict) and isinstance(metrics.get("models"), list):
         run.metrics[artefact.name] = metrics
-    curve = _read_curve(run, artefact)
+    path = _small_file(run, artefact, "metrics.jsonl")
+    curve = None if path is None else read_curve(path, artefact.name)
     if curve is not None:
         run.curves.append(curve)
-    lexicon = _read_lexicon_table(run, artefact)
-    if lexicon is not None:
-        run.lexicons.append(lexicon)
-    run.evidence.update(_read_evidence(run, artefact))
+    path = _small_file(run, artefact, "lexicon.tsv")
+    table = None if path is None else read_lexicon_table(path, artefact.name)
+    if table is not None:
+        run.tables.append(table)
+        run.evidence[artefact.name] = table.class_counts()
+    # Models trained from a transplant may carry its provenance along: it is told once.
+    provenance = _read_json(run, artefact, PROVENANCE) if artefact.stage == "transplant" else None
+    if isinstance(provenance, dict):
+        _add_provenance(run, artefact, provenance)
     points = _read_json(run, artefact, "map.json")
     if isinstance(points, dict):
         run.maps[artefact.name] = points
@@ -178,65 +167,40 @@ def _read_json(run: Run, artefact: Artefact, name: str) -> Any:
         return None
 
 
-def _json_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """Rows of a JSON-lines file; a last line that a killed run cut off is skipped."""
-    with path.open(encoding="utf-8", errors="replace") as lines:
-        for line in lines:
-            try:
-                row = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(row, dict):
-                yield row
-
-
-def _read_curve(run: Run, artefact: Artefact) -> Curve | None:
-    path = _small_file(run, artefact, "metrics.jsonl")
-    if path is None:
-        return None
-    rows = list(_json_lines(path))
-    # Scores on held-out text stand on lines of their own, which know the step but not the tokens.
-    tokens_at = {0: 0.0} | {row["step"]: row["tokens"] for row in rows if _is_finite(row, "step", "tokens")}
-    curve = Curve(artefact.name, [], [])
-    for row in rows:
-        tokens = row["tokens"] if _is_finite(row, "tokens") else tokens_at.get(row.get("step", -1))
-        for key, series in (("loss", curve.loss), ("heldout_bits_per_byte", curve.bits_per_byte)):
-            if tokens is not None and _is_finite(row, key):
-                series.append((float(tokens), float(row[key])))
-    return curve if curve.loss or curve.bits_per_byte else None
-
-
-def _is_finite(row: dict[str, Any], *keys: str) -> bool:
-    return all(isinstance(row.get(key), (int, float)) and math.isfinite(row[key]) for key in keys)
-
-
-def _read_lexicon_table(run: Run, artefact: Artefact) -> LexiconTable | None:
-    path = _small_file(run, artefact, "lexicon.tsv")
-    if path is None:
-        return None
-    # Tokens hold quotes, commas and line separators of their own: tab and line feed are the only marks.
-    text = path.read_bytes().decode("utf-8", "replace")
-    lines = [[visible_edges(cell) for cell in line.split("\t")] for line in text.split("\n") if line]
-    header = [name.replace("_", " ") for name in lines[0]] if lines else []
-    return LexiconTable(artefact.name, header, lines[1:]) if len(lines) > 1 else None
-
-
-def _read_evidence(run: Run, artefact: Artefact) -> dict[str, dict[str, int]]:
-    """Name -> kind of evidence -> tokens, of a lexicon or of a model's provenance."""
-    if (artefact.folder / "lexicon.safetensors").is_file():
-        try:
-            return {artefact.name: Lexicon.load(artefact.folder).evidence_counts()}
-        except (ArtifactError, AssertionError) as error:
-            run.notes.append(f"{artefact.name}/lexicon.safetensors cannot be read: {error}")
-            return {}
-    # Models trained from a transplant may carry its provenance along: it is told once.
-    provenance = _read_json(run, artefact, "provenance.json") if artefact.stage == "transplant" else None
-    if not isinstance(provenance, dict):
-        return {}
+def _add_provenance(run: Run, artefact: Artefact, provenance: dict[str, Any]) -> None:
+    """Classes of rows, and the tokens to look at first."""
     least_certain = provenance.get("least_certain")
     if isinstance(least_certain, list):
         run.least_certain[artefact.name] = [row for row in least_certain if isinstance(row, dict)]
     counts = provenance.get("counts")
-    if not isinstance(counts, dict) or not all(isinstance(count, int) for count in counts.values()):
-        return {}
-    return {artefact.name: counts}
+    if isinstance(counts, dict) and all(isinstance(count, int) for count in counts.values()):
+        run.evidence[artefact.name] = counts
+
+
+def _add_table_of_transplant(run: Run) -> None:
+    """Without a lexicon, the first transplant says where rows came from; its tokens are in its tokenizer."""
+    artefact = next((one for one in run.artefacts if one.stage == "transplant"), None)
+    provenance = None if artefact is None else _read_json(run, artefact, PROVENANCE)
+    if artefact is None or not isinstance(provenance, dict) or "classes" not in provenance:
+        return
+    tokens = _token_texts(artefact.folder)
+    if tokens is None:
+        return  # a custom vocabulary, which has no files
+    try:
+        table = provenance_table(artefact.name, provenance, tokens, _token_texts(provenance.get("source")) or [])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        run.notes.append(f"{artefact.name}/{PROVENANCE} has another form than expected: {type(error).__name__} {error}")
+        return
+    run.tables.append(table)
+
+
+def _token_texts(folder: Path | str | None) -> list[str] | None:
+    """Texts of a tokenizer's tokens; None where there is none that can be loaded."""
+    from vocabalign.text.token_text import token_text
+    from vocabalign.text.tokenizers import load_vocabulary
+
+    try:
+        vocabulary = load_vocabulary(folder or "")
+    except VocabAlignError:
+        return None
+    return [token_text(vocabulary, token_id) for token_id in range(len(vocabulary))]

@@ -25,6 +25,8 @@ def visible(text: str) -> str:
     Args:
         text: anything, lone surrogates too.
     """
+    if text.isprintable() and not (text and unicodedata.category(text[0]).startswith("M")):
+        return text
     shown = []
     for i, character in enumerate(text):
         category = unicodedata.category(character)

@@ -25,7 +25,7 @@ _INK, _FAINT = "#010203", "#040506"
 _SERIES = tuple(f"#0a0b{number:02x}" for number in range(8))
 _VARIABLES = {_INK: "--ink", _FAINT: "--rule"} | {colour: f"--series-{i}" for i, colour in enumerate(_SERIES)}
 MAX_POINTS = 1500
-MAX_CURVE_POINTS = 120
+MAX_CURVE_POINTS = 60
 MAX_PAIRS = 150
 
 Series = Sequence[tuple[float, float]]
@@ -56,32 +56,58 @@ def draw_scores(rows: Sequence[Mapping[str, Any]], identity: str) -> str:
 
 
 def draw_curves(curves: Sequence[Curve], identity: str) -> str:
-    """Held-out bits per byte and training loss against tokens trained, all runs in the same axes."""
-    panels: list[tuple[str, Callable[[Curve], Series]]] = []
-    if any(curve.bits_per_byte for curve in curves):
-        panels.append(("held-out bits per byte", lambda curve: curve.bits_per_byte))
-    if any(curve.loss for curve in curves):
-        panels.append(("training loss", lambda curve: curve.loss))
+    """Bits per byte against tokens trained, all runs in the same axes: scored in training, and evaluated ends."""
 
     def draw(figure: MatplotlibFigure) -> None:
-        for number, (label, series_of) in enumerate(panels, 1):
-            axes = figure.add_subplot(1, len(panels), number)
-            for i, curve in enumerate(curves):
-                series = _thinned(series_of(curve))
-                if not series:
-                    continue
-                marker = "o" if len(series) <= 40 else ""
-                x, y = [p[0] / 1e6 for p in series], [p[1] for p in series]
-                axes.plot(x, y, marker=marker, markersize=3, linewidth=1.6, color=_SERIES[i % len(_SERIES)],
-                          label=shorten(visible(curve.name), 24))  # fmt: skip
-            axes.set_xlabel("million tokens trained")
-            axes.set_title(label, loc="left", fontsize=10, color=_INK)
-            _quiet(axes, "y")
-            _cut_the_start(axes, [y for curve in curves for _, y in _thinned(series_of(curve))])
-            if number == 1:
-                axes.legend(frameon=False, labelcolor=_INK, fontsize=9)
+        axes = figure.add_subplot()
+        seen: list[float] = []
+        for i, curve in enumerate(curves):
+            colour, label = _SERIES[i % len(_SERIES)], shorten(visible(curve.name), 24)
+            if curve.bits_per_byte:
+                _line(axes, curve.shifted(curve.bits_per_byte), colour, label)
+            if curve.ends and not curve.bits_per_byte:
+                x, y = [p[0] / 1e6 for p in curve.shifted(curve.ends)], [p[1] for p in curve.ends]
+                axes.plot(x, y, "--o", color=colour, linewidth=1.2, markersize=5, markerfacecolor="none", label=label)
+            seen += [y for _, y in [*curve.bits_per_byte, *curve.ends]]
+        axes.set_ylabel("bits per byte")
+        _finish(axes, seen)
 
-    return _svg(draw, (7.6 if len(panels) > 1 else 5.5, 3.2), identity, "Training curves against tokens trained")
+    return _svg(draw, (7.4, 3.6), identity, "Bits per byte of held-out text against tokens trained")
+
+
+def draw_losses(curves: Sequence[Curve], identity: str) -> str:
+    """Training loss against tokens trained."""
+
+    def draw(figure: MatplotlibFigure) -> None:
+        axes = figure.add_subplot()
+        seen: list[float] = []
+        for i, curve in enumerate(curves):
+            series = _thinned(curve.shifted(curve.loss))
+            if series:
+                _line(axes, series, _SERIES[i % len(_SERIES)], shorten(visible(curve.name), 24))
+            seen += [y for _, y in series]
+        axes.set_ylabel("training loss")
+        _finish(axes, seen)
+
+    return _svg(draw, (7.4, 3.2), identity, "Training loss against tokens trained")
+
+
+def _line(axes: Axes, series: Series, colour: str, label: str) -> None:
+    x, y = [point[0] / 1e6 for point in series], [point[1] for point in series]
+    marker = "o" if len(series) <= 40 else ""
+    axes.plot(x, y, marker=marker, markersize=3, linewidth=1.6, color=colour, label=label)
+
+
+def _finish(axes: Axes, seen: Sequence[float]) -> None:
+    """What both plots of curves have."""
+    axes.set_xlabel("million tokens trained")
+    _quiet(axes, "y")
+    axes.yaxis.label.set_color(_INK)
+    axes.yaxis.label.set_fontsize(9)
+    if seen:
+        _cut_the_start(axes, seen)
+    # Beside the plot: no curve lies under it.
+    axes.legend(frameon=False, labelcolor=_INK, fontsize=9, loc="center left", bbox_to_anchor=(1.01, 0.5))
 
 
 def draw_evidence(counts: Mapping[str, int], identity: str) -> str:

@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 import importlib.resources
-import json
 from collections.abc import Sequence
 
-from vocabalign.report.blocks import Bars, Block, Code, Figure, Paragraph, Samples, Section, Table
-from vocabalign.report.collect import LexiconTable
-from vocabalign.report.escape import bidi_isolated, escape_html, json_for_script, shorten, visible, visible_lines
+from vocabalign.report.blocks import Bars, Block, Code, Figure, Paragraph, Samples, Section, Shares, Table
+from vocabalign.report.escape import bidi_isolated, escape_html, shorten, visible, visible_lines
+from vocabalign.report.token_block import token_block
 
-SHOWN_ROWS = 30
-"""Rows of a lexicon that stand on the page; the search looks through all that are embedded."""
-SEARCHABLE_CHARACTERS = 20_000_000
 CELL_CHARACTERS = 160
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:"
 
 
-def render_html(title: str, sections: Sequence[Section], kind: str = "report") -> str:
+def render_html(title: str, sections: Sequence[Section], kind: str = "report", lead: str = "") -> str:
     """The whole page; all text that is not ours is escaped here."""
     links = "".join(f'<li><a href="#{escape_html(s.identity)}">{escape_html(s.title)}</a></li>' for s in sections)
     body = "\n".join(_section(section) for section in sections)
     heading = escape_html(visible(title))
+    subtitle = f'\n<p class="lead">{escape_html(visible(lead.strip()))}</p>' if lead.strip() else ""
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -37,7 +34,7 @@ def render_html(title: str, sections: Sequence[Section], kind: str = "report") -
 <a class="skip" href="#content">Skip to the content</a>
 <header>
 <p class="kind">vocabalign {escape_html(kind)}</p>
-<h1>{heading}</h1>
+<h1>{heading}</h1>{subtitle}
 <nav aria-label="Sections"><ul>{links}</ul></nav>
 </header>
 <main id="content">
@@ -72,6 +69,8 @@ def _block(block: Block, identity: str) -> str:
         )
     if isinstance(block, Bars):
         return _bars(block)
+    if isinstance(block, Shares):
+        return _shares(block)
     if isinstance(block, Paragraph):
         return f"<p>{escape_html(visible(block.text))}</p>"
     if isinstance(block, Code):
@@ -81,17 +80,18 @@ def _block(block: Block, identity: str) -> str:
         return f"<details>{summary}{code}</details>" if block.title else code
     if isinstance(block, Samples):
         return _samples(block)
-    return _lexicon(block, identity)
+    return token_block(block, identity)
 
 
-def _table(table: Table, attributes: str = "") -> str:
+def _table(table: Table) -> str:
     head = "".join(f'<th scope="col"{_class(i, table)}>{escape_html(cell)}</th>' for i, cell in enumerate(table.header))
     rows = "\n".join(f"<tr>{_cells(row, table)}</tr>" for row in table.rows)
     caption = f"<caption>{escape_html(visible(table.caption))}</caption>"
-    return (
+    text = (
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape_html(visible(table.caption))}">'
-        f"<table{attributes}>{caption}<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
+        f"<table>{caption}<thead><tr>{head}</tr></thead><tbody>\n{rows}\n</tbody></table></div>"
     )
+    return f"<details><summary>{escape_html(visible(table.title))}</summary>{text}</details>" if table.title else text
 
 
 def _cells(row: Sequence[str], table: Table) -> str:
@@ -110,10 +110,6 @@ def _class(column: int, table: Table) -> str:
 
 def _bars(bars: Bars) -> str:
     """A table whose cells hold the bars and the numbers; read aloud it is the numbers, each with its series."""
-    legend = "".join(
-        f'<li><span class="swatch series-{i}" aria-hidden="true"></span>{bidi_isolated(name)}</li>'
-        for i, name in enumerate(bars.series)
-    )
     rows = []
     for name, values in bars.rows:
         cells = "".join(
@@ -125,7 +121,7 @@ def _bars(bars: Bars) -> str:
     heads = f'<th scope="col">{escape_html(bars.label)}</th><th scope="col"><span class="read">Values</span></th>'
     caption = f"<caption>{escape_html(visible(bars.caption))}</caption>"
     return (
-        f'<div class="bars"><ul class="legend" aria-label="Legend">{legend}</ul><table>{caption}'
+        f'<div class="bars">{_legend(bars.series)}<table>{caption}'
         f"<thead><tr>{heads}</tr></thead><tbody>\n{chr(10).join(rows)}\n</tbody></table></div>"
     )
 
@@ -143,32 +139,46 @@ def _samples(samples: Samples) -> str:
     return f'<p>All models went on from the same prompt (grey).</p><div class="samples">{"".join(cards)}</div>'
 
 
-def _lexicon(lexicon: LexiconTable, identity: str) -> str:
-    """A table with a sample of the rows, and all rows as data for the search."""
-    step = max(1, len(lexicon.rows) // SHOWN_ROWS)
-    shown = lexicon.rows[::step][:SHOWN_ROWS]
-    numeric = frozenset(i for i in range(len(lexicon.header)) if all(_is_number(row, i) for row in shown))
-    tokens = frozenset(range(len(lexicon.header))) - numeric
-    caption = f"{lexicon.name}: {len(shown):,} of {len(lexicon.rows):,} rows, evenly spread."
-    rows = [[shorten(visible(cell), CELL_CHARACTERS) for cell in row] for row in lexicon.rows]
-    data = json.dumps(rows, ensure_ascii=False, separators=(",", ":"))
-    if len(data) > SEARCHABLE_CHARACTERS:
-        keep = rows[:: -(-len(data) // SEARCHABLE_CHARACTERS)]
-        data = json.dumps(keep, ensure_ascii=False, separators=(",", ":"))
-        caption += f" The search covers {len(keep):,} rows: the page would be too large with all."
-    table = _table(Table(caption, lexicon.header, shown, numeric, tokens), f' id="{identity}-table"')
+def _shares(shares: Shares) -> str:
+    """A table whose cells hold one bar cut into parts; beside it the numbers, each with its series when read aloud."""
+    legend = _legend(shares.series)
+    rows = []
+    for name, counts in shares.rows:
+        total = sum(counts) or 1
+        parts = "".join(
+            f'<span class="series-{i}" style="--share:{count / total:.4f}"></span>'
+            for i, count in enumerate(counts)
+            if count
+        )
+        numbers = ", ".join(
+            f"{escape_html(visible(series))}: {count:,}" for series, count in zip(shares.series, counts) if count
+        )
+        rows.append(
+            f'<tr><th scope="row">{bidi_isolated(shorten(name, CELL_CHARACTERS))}</th>'
+            f'<td><div class="bar"><span class="parts" aria-hidden="true">{parts}</span>'
+            f'<span class="read">{numbers}</span><span aria-hidden="true">{sum(counts):,}</span></div></td></tr>'
+        )
+    heads = f'<th scope="col">{escape_html(shares.label)}</th><th scope="col"><span class="read">Tokens</span></th>'
+    caption = f"<caption>{escape_html(visible(shares.caption))}</caption>"
+    numbers = _table(
+        Table(
+            "The same in numbers.",
+            (shares.label, *shares.series),
+            [(name, *(f"{count:,}" if count else "" for count in counts)) for name, counts in shares.rows],
+            frozenset(range(1, len(shares.series) + 1)),
+            frozenset({0}),
+            "As numbers",
+        )
+    )
     return (
-        f'<div class="search" hidden data-lexicon="{identity}"><label for="{identity}-q">Search tokens</label> '
-        f'<input id="{identity}-q" type="search" autocomplete="off" spellcheck="false" '
-        f'aria-controls="{identity}-table">'
-        f'<output for="{identity}-q" aria-live="polite"></output></div>\n{table}\n'
-        f'<script type="application/json" id="{identity}-data">{json_for_script(data)}</script>'
+        f'<div class="bars">{legend}<table>{caption}<thead><tr>{heads}</tr></thead><tbody>\n'
+        f"{chr(10).join(rows)}\n</tbody></table></div>\n{numbers}"
     )
 
 
-def _is_number(row: Sequence[str], column: int) -> bool:
-    try:
-        float(row[column])
-    except (ValueError, IndexError):
-        return False
-    return True
+def _legend(series: Sequence[str]) -> str:
+    items = "".join(
+        f'<li><span class="swatch series-{i}" aria-hidden="true"></span>{bidi_isolated(name)}</li>'
+        for i, name in enumerate(series)
+    )
+    return f'<ul class="legend" aria-label="Legend">{items}</ul>'

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from vocabalign.report.blocks import Bars, Block, Code, Figure, Paragraph, Samples, Section, Table
-from vocabalign.report.collect import LexiconTable
+from vocabalign.report.blocks import Bars, Block, Code, Figure, Paragraph, Samples, Section, Shares, Table, number
 from vocabalign.report.escape import escape_markdown, shorten, visible_lines
+from vocabalign.report.rows import kind_name
+from vocabalign.report.token_table import TokenTable
 
 SHOWN_ROWS = 20
 CELL_CHARACTERS = 80
+TOKEN_COLUMNS = ("Id", "Token", "Evidence", "Confidence", "Sources with weights")
 
 
-def render_markdown(title: str, sections: Sequence[Section]) -> str:
+def render_markdown(title: str, sections: Sequence[Section], lead: str = "") -> str:
     """The whole file; tables in the GitHub form."""
-    parts = [f"# {escape_markdown(title)}"]
+    parts = [f"# {escape_markdown(title)}", *([escape_markdown(lead.strip())] if lead.strip() else [])]
     for section in sections:
-        parts.append(f"## {escape_markdown(section.title)}")
-        parts.extend(text for text in map(_block, section.blocks) if text)
+        texts = [text for text in map(_block, section.blocks) if text]
+        parts += [f"## {escape_markdown(section.title)}", *texts] if texts else []
     return "\n\n".join(parts) + "\n"
 
 
@@ -26,6 +28,8 @@ def _block(block: Block) -> str:
         return _table(block)
     if isinstance(block, Figure):
         return ""
+    if isinstance(block, Shares):
+        return _shares(block)
     if isinstance(block, Bars):
         return _bars(block)
     if isinstance(block, Paragraph):
@@ -36,7 +40,7 @@ def _block(block: Block) -> str:
     if isinstance(block, Samples):
         items = [f"- **{escape_markdown(name)}**: {escape_markdown(text)}" for name, text in block.texts]
         return f"Prompt: {escape_markdown(block.prompt)}\n\n" + "\n".join(items)
-    return _lexicon(block)
+    return _tokens(block)
 
 
 def _table(table: Table) -> str:
@@ -52,12 +56,24 @@ def _bars(bars: Bars) -> str:
     return _table(Table(bars.caption, (bars.label, *bars.series), rows, frozenset(range(1, len(bars.series) + 1))))
 
 
-def _lexicon(lexicon: LexiconTable) -> str:
-    step = max(1, len(lexicon.rows) // SHOWN_ROWS)
-    rows = lexicon.rows[::step][:SHOWN_ROWS]
-    caption = f"{lexicon.name}: {len(rows):,} of {len(lexicon.rows):,} rows, evenly spread."
-    return _table(Table(caption, lexicon.header, [_fitted(row, len(lexicon.header)) for row in rows]))
+def _shares(shares: Shares) -> str:
+    rows = [(name, *(number(count) for count in counts)) for name, counts in shares.rows]
+    header = (shares.label, *shares.series)
+    return _table(Table(shares.caption, header, rows, frozenset(range(1, len(header)))))
 
 
-def _fitted(row: Sequence[str], width: int) -> list[str]:
-    return [*row[:width], *[""] * (width - len(row))]
+def _tokens(table: TokenTable) -> str:
+    step = max(1, len(table.ids) // SHOWN_ROWS)
+    shown = range(0, len(table.ids), step)[:SHOWN_ROWS]
+    caption = f"{table.name}: {len(shown):,} of {len(table.ids):,} tokens, evenly spread."
+    rows = [
+        (
+            str(table.ids[row]),
+            table.tokens[row],
+            kind_name(table.kinds[row]),
+            f"{table.confidence[row]:.3f}",
+            ", ".join(f"{source} {weight:.3f}" for source, weight in table.sources(row)),
+        )
+        for row in shown
+    ]
+    return _table(Table(caption, TOKEN_COLUMNS, rows, frozenset({0, 3})))

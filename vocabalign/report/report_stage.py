@@ -23,8 +23,10 @@ def run(config: ReportConfig) -> Path:
     title = config.title or config.run.absolute().name
     sections = build_sections(collected)
     with stage_artifact("report", config) as artifact:
-        page = render_html(title, sections)
+        page = render_html(title, sections, lead=collected.description)
         (artifact.folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
-        (artifact.folder / "report.md").write_text(render_markdown(title, sections), encoding="utf-8", newline="\n")
+        (artifact.folder / "report.md").write_text(
+            render_markdown(title, sections, collected.description), encoding="utf-8", newline="\n"
+        )
         artifact.metrics["html_bytes"] = len(page.encode())
     return artifact.out

@@ -1,11 +1,11 @@
-"""Where rows came from: kinds of evidence as a figure and a table, and the least certain tokens."""
+"""Where rows came from: classes as a figure, a table and by script; hubs; the least certain tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from vocabalign.report import figures
-from vocabalign.report.blocks import Figure, Section, Table, number
+from vocabalign.report.blocks import Block, Figure, Paragraph, Shares, Table, number
 from vocabalign.report.collect import Run
 
 KIND_NAMES = {
@@ -23,47 +23,83 @@ KIND_NAMES = {
     "drawn": "drawn at random or zero",
 }
 LEAST_CERTAIN = 20
+HUBS = 20
+MAX_SCRIPTS = 30
 
 
-def rows_section(run: Run) -> Section:
-    """Counts of each lexicon and transplant, then the tokens to look at first."""
-    section = Section("rows", "Where rows came from")
-    for name, counts in run.evidence.items():
+def kind_name(kind: str) -> str:
+    """A class in words."""
+    return KIND_NAMES.get(kind, kind.replace("_", " "))
+
+
+def row_blocks(run: Run) -> Iterator[Block]:
+    """Counts of each lexicon and transplant, and of each table by script."""
+    for position, (name, counts) in enumerate(run.evidence.items()):
         named = _named(counts)
         total = sum(named.values())
         if not total:
             continue
         if figures.can_draw():
-            caption = f"Tokens of {name} by what their rows rest on."
-            drawing = figures.draw_evidence(named, f"evidence-{len(section.blocks)}")
-            section.blocks.append(Figure(drawing, caption))
+            drawing = figures.draw_evidence(named, f"evidence-{position}")
+            yield Figure(drawing, f"Tokens of {name} by what their rows rest on.")
         rows = [(kind, number(count), f"{count / total:.1%}") for kind, count in named.items()]
         caption = f"Evidence in {name}, {number(total)} tokens in all."
-        section.blocks.append(Table(caption, ("Evidence", "Tokens", "Share"), rows, frozenset({1, 2}), frozenset({0})))
-    for name, tokens in run.least_certain.items():
-        cells = [
-            (
-                str(row.get("id", "")),
-                str(row.get("token", "")),
-                _name(str(row.get("class", ""))),
-                number(row.get("confidence"), 4),
-                number(row.get("uses")),
-            )
-            for row in tokens[:LEAST_CERTAIN]
-        ]
+        title = "As numbers" if figures.can_draw() else ""
+        yield Table(caption, ("Evidence", "Tokens", "Share"), rows, frozenset({1, 2}), frozenset({0}), title)
+    for table in run.tables:
+        by_script = table.classes_by_script()
+        kinds = list(_ordered(table.class_counts()))
+        shown = list(by_script.items())[:MAX_SCRIPTS]
+        more = f" {MAX_SCRIPTS} of {len(by_script)} scripts." if len(by_script) > MAX_SCRIPTS else ""
+        yield Shares(
+            f"Tokens of {table.name} by the script of their letters and by evidence.{more}",
+            "Script",
+            [kind_name(kind) for kind in kinds],
+            [(script, [counts[kind] for kind in kinds]) for script, counts in shown],
+        )
+
+
+def doubt_blocks(run: Run) -> Iterator[Block]:
+    """The tokens to look at first, of each transplant; of the lexicons where nothing was transplanted."""
+    lists = run.least_certain or {table.name: table.least_certain(LEAST_CERTAIN) for table in run.tables}
+    for name, tokens in lists.items():
+        columns = (
+            ("Id", lambda row: str(row.get("id", ""))),
+            ("Token", lambda row: str(row.get("token", ""))),
+            ("Evidence", lambda row: kind_name(str(row.get("class", "")))),
+            ("Confidence", lambda row: number(row.get("confidence"), 4)),
+            ("Uses", lambda row: number(row.get("uses"))),
+        )
+        kept = [column for column in columns if any(column[1](row) for row in tokens)]
+        cells = [tuple(form(row) for _, form in kept) for row in tokens[:LEAST_CERTAIN]]
         if cells:
-            header = ("Id", "Token", "Evidence", "Confidence", "Uses")
-            caption = f"The least certain tokens of {name} that text uses, as the tokenizer writes them."
-            section.blocks.append(Table(caption, header, cells, frozenset({0, 3, 4}), frozenset({1})))
-    return section
+            header = tuple(title for title, _ in kept)
+            numeric = frozenset(i for i, title in enumerate(header) if title in ("Id", "Confidence", "Uses"))
+            used = " that text uses, as the tokenizer writes them" if run.least_certain else ""
+            caption = f"The least certain tokens of {name}{used}."
+            yield Table(caption, header, cells, numeric, frozenset({1}))
+
+
+def hub_blocks(run: Run) -> Iterator[Block]:
+    """Source tokens that very many target tokens lean on."""
+    for table in run.tables:
+        hubs = table.hubs(HUBS)
+        if not hubs:
+            continue
+        rows = [(source, number(count), " \N{MIDDLE DOT} ".join(examples)) for source, count, examples in hubs]
+        caption = f"Source tokens that stand first for the most tokens of {table.name}; twins do not count."
+        yield Table(caption, ("Source token", "Tokens", "Some of them"), rows, frozenset({1}), frozenset({0, 2}))
+        scores = next((a.manifest.get("metrics") or {} for a in run.artefacts if a.name == table.name), {})
+        share, targets = scores.get("hub_share_top3"), scores.get("hub_targets")
+        if share is not None and targets:
+            yield Paragraph(f"The three largest hubs lead {share:.1%} of the {number(targets)} tokens without a twin.")
+
+
+def _ordered(counts: Mapping[str, int]) -> list[str]:
+    """Kinds that have tokens, strongest first."""
+    order = {kind: position for position, kind in enumerate(KIND_NAMES)}
+    return [kind for kind in sorted(counts, key=lambda kind: order.get(kind, len(order))) if counts[kind]]
 
 
 def _named(counts: Mapping[str, int]) -> dict[str, int]:
-    """Kinds in words, strongest first; kinds without tokens are left out."""
-    order = {kind: position for position, kind in enumerate(KIND_NAMES)}
-    kinds = sorted(counts, key=lambda kind: order.get(kind, len(order)))
-    return {_name(kind): counts[kind] for kind in kinds if counts[kind]}
-
-
-def _name(kind: str) -> str:
-    return KIND_NAMES.get(kind, kind.replace("_", " "))
+    return {kind_name(kind): counts[kind] for kind in _ordered(counts)}

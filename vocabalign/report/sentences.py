@@ -10,10 +10,8 @@ from vocabalign.report.collect import Artefact, Run
 
 
 def summary(run: Run) -> list[str]:
-    """At most one sentence each for the pipeline's own description, the vocabulary, the training and the scores."""
-    sentences = [run.description.strip()] if run.description.strip() else []
-    sentences += [sentence for sentence in (_vocabulary(run), _training(run), _scores(run)) if sentence]
-    return sentences
+    """At most one sentence each for the vocabulary, the training and the scores."""
+    return [sentence for sentence in (_vocabulary(run), _training(run), _scores(run)) if sentence]
 
 
 def short_name(reference: object) -> str:
@@ -63,11 +61,43 @@ def _training(run: Run) -> str:
 
 
 def _scores(run: Run) -> str:
+    """The model that the run ends with beside the first one; all of them where it trained none."""
     if not run.metrics:
         return ""
     metrics = list(run.metrics.values())[-1]
-    rows: Sequence[dict[str, Any]] = metrics["models"]
-    listed = ", ".join(f"{row['name']} {row['bits_per_byte']:.4f}" for row in rows)
+    rows: Sequence[dict[str, Any]] = [row for row in metrics["models"] if row.get("bits_per_byte")]
+    if not rows:
+        return ""
     size = (metrics.get("corpus") or {}).get("bytes")
     text = f"{size / 1000:,.0f} kB of held-out text" if size else "held-out text"
-    return f"Bits per byte on {text} (less is better): {listed}."
+    first, last = rows[0], _last_trained(run, rows)
+    if last is None or last is first:
+        listed = ", ".join(f"{row['name']} {row['bits_per_byte']:.4f}" for row in rows)
+        return f"Bits per byte on {text} (less is better): {listed}."
+    score, reference = last["bits_per_byte"], first["bits_per_byte"]
+    sentence = (
+        f"On {text}, {last['name']} takes {score:.4f} bits per byte and {first['name']} {reference:.4f} "
+        f"({_change(score, reference, 'less')}; less is better)"
+    )
+    tokens, before = last.get("tokens_per_kilobyte"), first.get("tokens_per_kilobyte")
+    if not tokens or not before:
+        return f"{sentence}."
+    return f"{sentence}, with {_change(tokens, before, 'fewer')} tokens for the same text."
+
+
+def _last_trained(run: Run, rows: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """The row of the last model that was trained, or else transplanted; a control is not what a run is for."""
+    by_name = {row["name"]: row for row in rows}
+    made = [*_of_stage(run, "transplant"), *(a for a in run.artefacts if a.stage in ("finetune", "distill"))]
+    # Neither a control nor the first model trained on for comparison is what a run is for.
+    names = [
+        artefact.name
+        for artefact in made
+        if artefact.config.get("distillation_weight") != 0 and artefact.config.get("model") != rows[0].get("path")
+    ]
+    return next((by_name[name] for name in reversed(names) if name in by_name), None)
+
+
+def _change(value: float, reference: float, less: str) -> str:
+    difference = value / reference - 1
+    return f"{abs(difference):.1%} {less if difference < 0 else 'more'}"
