@@ -102,7 +102,8 @@ def _metrics() -> dict:
         tokens = {language: (400 if i in (0, 1) else 250) + 10 * j for j, language in enumerate(LANGUAGES)}
         languages = {
             language: {
-                "bits_per_byte": value + j, "bits_per_byte_low": value + j - 0.05, "bits_per_byte_high": value + j + 0.05,
+                "bits_per_byte": value + j, "bits_per_byte_low": value + j - 0.05,
+                "bits_per_byte_high": value + j + 0.05,
                 "tokens_per_kilobyte": float(count), "bytes_per_token": 1000 / count, "tokens": count, "bytes": 1000,
             }
             for j, (language, count) in enumerate(tokens.items())
@@ -112,10 +113,13 @@ def _metrics() -> dict:
             "name": name, "path": f"run/{name}", "bits_per_byte": value, "bits_per_byte_low": value - 0.03,
             "bits_per_byte_high": value + 0.03, "tokens_per_kilobyte": 280.5 + i, "bytes_per_token": 1000 / (280.5 + i),
             "byte_fallback_share": 0.0123, "unknown_share": 0.0, "parameters": 3_150_000 + i,
-            "vocabulary_size": 4096 + i // 2, "languages": languages, "bits_per_byte_language_median": value + 1,
-            "sample": text, "samples": [{"text": text}, {"text": " \N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET} shalom"}],
+            "vocabulary_size": 4096 + i // 2, "languages": languages,
+            "bits_per_byte_language_median": value + 1,
+            "sample": text,
+            "samples": [{"text": text}, {"text": " \N{HEBREW LETTER ALEF}\N{HEBREW LETTER BET} shalom"}],
             "tokens_relative": 1 - i / 10, "cost_relative": 1 - i / 10, "cost_per_megabyte": 0.25,
-            "generation_bytes_per_second": 1234.0 + i, "generation_repetition_share": 0.1, "generation_invalid_bytes": 0,
+            "generation_bytes_per_second": 1234.0 + i, "generation_repetition_share": 0.1,
+            "generation_invalid_bytes": 0,
             "teacher_top1_agreement": 0.61, "teacher_kl_nats_per_position": 0.45, "draft_acceptance_rate": 0.57,
             "draft_speed_up": 0.87, "draft_note": "No time is saved here.", "task_score_mean": 0.4321,
             "draft_commands": {"vLLM": "vllm serve teacher"}, "task_retention": 0.98,

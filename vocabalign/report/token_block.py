@@ -36,7 +36,7 @@ def token_block(table: TokenTable, identity: str) -> str:
         f'<th role="columnheader" scope="col" class="{css}" data-key="{key}">{title}</th>'
         for key, title, css in COLUMNS
     )
-    rows = "\n".join(_row(table, row, limit) for row in range(min(PAGE_ROWS, len(table.ids))))
+    rows = "\n".join(token_row(table, row, limit) for row in range(min(PAGE_ROWS, len(table.ids))))
     return (
         f'<div class="tokens" data-tokens="{identity}" data-page="{PAGE_ROWS}">\n{_controls(data, identity)}\n'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{escape_html(visible(caption))}">'
@@ -69,7 +69,8 @@ def _controls(data: dict[str, Any], identity: str) -> str:
     )
 
 
-def _row(table: TokenTable, row: int, limit: int) -> str:
+def token_row(table: TokenTable, row: int, limit: int) -> str:
+    """One row of the table as HTML, with at most ``limit`` sources."""
     sources = ", ".join(
         f"<span>{bidi_isolated(shorten(source, TOKEN_CHARACTERS))} {weight:.3f}</span>"
         for source, weight in table.sources(row, limit)
