@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+from vocabalign.corpus_references import HubDataset, is_hub, split_weight
 from vocabalign.errors import ArtifactError
 
 MANIFEST = "manifest.json"
@@ -18,9 +19,18 @@ _REMEMBERED_BYTES = 2**22
 
 
 def fingerprint_paths(paths: Path | str | list[str]) -> str:
-    """Fingerprint of the content of one or several files or folders; globs are expanded."""
+    """Fingerprint of the content of one or several files or folders; globs are expanded.
+
+    A weight (``PATH=2``) counts too. A dataset of the hub is told by its name and revision, not by its content.
+    """
     if isinstance(paths, (list, tuple)):
         return digest_of(fingerprint_paths(path) for path in paths)
+    entry, weight = split_weight(str(paths))
+    if entry != str(paths):
+        return digest_of([fingerprint_paths(entry), repr(weight)])
+    if is_hub(entry):
+        folder = Path(HubDataset.parse(entry).name)
+        return digest_of([entry, *([fingerprint_folder(folder)] if folder.is_dir() else [])])
     path = Path(paths)
     if path.is_dir():
         return fingerprint_folder(path)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vocabalign.corpus_references import HubDataset, is_hub, split_weight
 from vocabalign.errors import VocabAlignError
 from vocabalign.models import resolve
 from vocabalign.stages import CorpusConfig, DistillConfig, FinetuneConfig, StageConfig, TransplantConfig
@@ -67,7 +68,8 @@ class Forecasts:
 
     def missing(self, paths: Iterable[str]) -> list[str]:
         """Those of the paths that are neither there nor announced."""
-        return [path for path in paths if not self._is_made(path) and not _exists(path)]
+        entries = [split_weight(path)[0] for path in paths]
+        return [path for path in entries if not is_hub(path) and not self._is_made(path) and not _exists(path)]
 
     def _is_made(self, path: str) -> bool:
         # The folder of a run is there after its first stage.
@@ -103,7 +105,10 @@ class Forecasts:
 
     def text_bytes(self, path: str) -> float:
         """Bytes of text in a corpus file, folder or glob; compressed files count as what they hold, roughly."""
-        return self._texts[path] if path in self._texts else _size(Path(path), text=True)
+        entry, weight = split_weight(path)
+        if is_hub(entry):
+            entry = HubDataset.parse(entry).name  # a folder here, or unknown without asking for it
+        return weight * (self._texts[entry] if entry in self._texts else _size(Path(entry), text=True))
 
     def corpus_bytes(self, config: CorpusConfig) -> float:
         """Text that a corpus stage would write for training."""

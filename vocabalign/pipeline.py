@@ -18,6 +18,7 @@ from typing import Any
 import yaml
 
 from vocabalign.config import Config, Device, Dtype, StageConfig, make_config, merge, parse_overrides, read_yaml
+from vocabalign.corpus_references import is_hub, split_weight
 from vocabalign.errors import ArtifactError, ConfigError
 from vocabalign.folders import discard, make_folder, remove_left_overs, work_folder
 from vocabalign.manifests import is_up_to_date, run_identity, stage_inputs
@@ -201,8 +202,8 @@ def _check_inputs(planned: list[PlannedStage], out: Path) -> None:
     """
     for stage in planned:
         for name, paths in stage_inputs(stage.stage, stage.config).items():
-            for path in paths:
-                made_here = Path(path).is_relative_to(out)
+            for path in (split_weight(path)[0] for path in paths):
+                made_here = is_hub(path) or Path(path).is_relative_to(out)
                 if not made_here and not Path(path).exists() and not glob.glob(path, recursive=True):
                     raise ArtifactError(f"The stage '{stage.name}' reads {path} ({name}), which does not exist.")
 

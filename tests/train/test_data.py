@@ -76,7 +76,7 @@ def test_documents_in_a_block_do_not_see_each_other(tmp_path, byte_level_folder,
 
 
 def test_memory_follows_characters_not_documents(tmp_path, vocabulary, monkeypatch):
-    monkeypatch.setattr("vocabalign.train.data.in_batches", lambda texts: in_batches(texts, 200))
+    monkeypatch.setattr("vocabalign.train.documents.in_batches", lambda texts: in_batches(texts, 200))
     groups: list[list[str]] = []
 
     def encode_batch(batch):

@@ -12,8 +12,16 @@ Reference = Annotated[str, BeforeValidator(lambda value: str(value) if isinstanc
 
 
 def _listed(value: object) -> object:
-    """One path or several."""
-    return [str(value)] if isinstance(value, (str, Path)) else value
+    """One entry or several; ``{path: P, weight: W}`` is written ``P=W``."""
+    entries = [value] if isinstance(value, (str, Path, dict)) else value
+    return [_as_text(entry) for entry in entries] if isinstance(entries, (list, tuple)) else entries
+
+
+def _as_text(entry: object) -> object:
+    if isinstance(entry, dict) and set(entry) in ({"path"}, {"path", "weight"}):
+        weight = entry.get("weight")
+        return str(entry["path"]) if weight is None else f"{entry['path']}={weight}"
+    return str(entry) if isinstance(entry, Path) else entry
 
 
 Corpus = Annotated[list[Reference], BeforeValidator(_listed)]

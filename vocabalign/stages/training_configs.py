@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated, Literal
+
 from pydantic import Field
 
 from vocabalign.config import Config, StageConfig
 from vocabalign.stages.references import Corpus, Reference
+
+Weight = Annotated[float, Field(gt=0)]
+Rate = Annotated[float, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainingOptions(Config):
@@ -19,10 +25,14 @@ class TrainingOptions(Config):
     """Forward passes in one optimizer step; losses are averaged over all their tokens."""
     context: int | None = Field(default=None, gt=1)
     """Tokens in a sequence; by default the model's own context, at most 2,048."""
+    schedule: Literal["cosine", "linear", "warmup-stable-decay", "constant"] = "cosine"
+    """Course of the learning rate after its rise."""
+    decay_share: float = Field(default=0.2, gt=0, le=1)
+    """Share of each stage's steps, at the end, in which ``warmup-stable-decay`` falls."""
     warmup_share: float = Field(default=0.03, ge=0, lt=1)
     """Share of each stage's steps in which the learning rate rises."""
     final_learning_rate_share: float = Field(default=0.1, ge=0, le=1)
-    """The cosine ends at this share of the peak."""
+    """The schedule ends at this share of the peak."""
     weight_decay: float = Field(default=0.0, ge=0)
     """AdamW's decay, on matrices only."""
     betas: tuple[float, float] = (0.9, 0.999)
@@ -34,7 +44,34 @@ class TrainingOptions(Config):
     checkpoint_every: int = Field(default=200, gt=0)
     """Steps between checkpoints; an interrupted run goes on from the last one."""
     evaluate_every: int | None = Field(default=None, gt=0)
-    """Steps between scores on the held-out text, where one is given."""
+    """Steps between scores on the held-out text, where there is one."""
+    heldout_share: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the corpus that is held out for these scores: by a hash of each document, so that copies of one are
+    never on both sides."""
+    domain_weights: dict[str, Weight] = {}
+    """How often the documents of a domain are read in an epoch; the field ``domain`` of a line says it, else the
+    name of its file. Times the weight of the entry (``PATH=WEIGHT``) and of the language."""
+    language_weights: dict[str, Weight] = {}
+    """The same by the field ``language``."""
+
+
+class SelfDistillationOptions(Config):
+    """What the trained model learns from the untouched source besides the text; weights in nats per token.
+
+    Chosen by measurement, one at a time: see the ablation in docs/finetuning.md."""
+
+    enabled: bool = True
+    """Learn from the source where there is one; it costs one forward pass of the source for each batch."""
+    cross_entropy: float = Field(default=1.0, ge=0)
+    """Weight of the text itself."""
+    hidden: float = Field(default=1.0, ge=0)
+    """Weight of the distance of hidden states wherever both have read the same bytes."""
+    events: float = Field(default=1.0, ge=0)
+    """Weight of the divergence of what comes next wherever both start a token, over classes of first pieces."""
+    continuations: float = Field(default=1.0, ge=0)
+    """Weight of the divergence inside tokens that the source writes in several pieces."""
+    chunks: float = Field(default=0.0, ge=0)
+    """Weight of the divergence of the likelihoods of stretches between common ends."""
 
 
 class FinetuneConfig(StageConfig):
@@ -47,13 +84,21 @@ class FinetuneConfig(StageConfig):
     heldout: Corpus = []
     """Text for scores during training; never trained on."""
     source: Reference | None = None
-    """The untouched model before its transplant: the teacher of its own successor (self-distillation)."""
-    rows_share: float = Field(default=0.5, ge=0, le=1)
-    """Share of the steps in which only embedding and head rows are trained."""
-    rows_learning_rate: float = Field(default=6.4e-4, gt=0)
-    """Peak learning rate while only rows are trained."""
-    learning_rate: float = Field(default=5e-5, gt=0)
-    """Peak learning rate while all parameters are trained."""
+    """The untouched model before its transplant: the teacher of its own successor (self-distillation). By default
+    the one that the transplant names, where it is still there as it was; another one is refused."""
+    self_distillation: SelfDistillationOptions = SelfDistillationOptions()
+    """What is learned from the source."""
+    replay: Corpus = []
+    """General text that is mixed in, so that what the corpus does not speak of is not forgotten."""
+    replay_share: float = Field(default=0.1, gt=0, lt=1)
+    """Share of the training text that is replay, where there is any; in bytes."""
+    rows_share: Share | Literal["auto"] = 0.5
+    """Share of the steps in which only embedding and head rows are trained; ``auto`` ends that stage when it stops
+    paying, after half of the steps at the latest."""
+    rows_learning_rate: Rate | Literal["auto"] = 6.4e-4
+    """Peak learning rate while only rows are trained; ``auto`` finds one by a range test."""
+    learning_rate: Rate | Literal["auto"] = 5e-5
+    """Peak learning rate while all parameters are trained; ``auto`` finds one by a range test."""
     training: TrainingOptions = TrainingOptions()
     """Schedule and batch."""
     trainer: dict[str, object] = {}

@@ -1,4 +1,4 @@
-"""Text as a stream of documents: plain files and JSON lines, compressed or not, in files, folders and globs.
+"""Text as a stream of documents: plain files, JSON lines and parquet, in files, folders and globs; datasets of the hub.
 
 Nothing is read whole: a document is the largest thing in memory.
 """
@@ -6,41 +6,24 @@ Nothing is read whole: a document is the largest thing in memory.
 from __future__ import annotations
 
 import glob
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
+from vocabalign.corpus_references import is_hub, split_weight
 from vocabalign.errors import CorpusError
 from vocabalign.text.compressed_files import COMPRESSED_ENDINGS, READ_ERRORS, open_bytes
+from vocabalign.text.corpus_records import Document, decode, read_hub, read_lines, read_parquet
+
+__all__ = ["Document", "corpus_bytes", "corpus_files", "file_documents", "read_documents", "read_texts"]
 
 TEXT_ENDINGS = (".txt",)
 LINE_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
+PARQUET_ENDINGS = (".parquet",)
 PIECE_BYTES = 2**16
 # Text usually shrinks to a quarter or a third; for estimates only.
 _COMPRESSION_RATIO = 3.5
-
-
-@dataclass(frozen=True, slots=True)
-class Document:
-    """One document.
-
-    Attributes:
-        text: what it says; of a conversation, the contents joined by blank lines.
-        path: the file it came from.
-        index: its number in that file: of the piece of a .txt file, or of the line of a .jsonl file, from 0.
-        messages: the (role, content) pairs of a conversation.
-        domain: what the field ``domain`` of its line says.
-        language: what the field ``language`` of its line says.
-    """
-
-    text: str
-    path: str
-    index: int
-    messages: tuple[tuple[str, str], ...] | None = None
-    domain: str | None = None
-    language: str | None = None
 
 
 def read_texts(corpus: Sequence[str | Path], max_bytes: int | None = None) -> Iterator[str]:
@@ -49,24 +32,31 @@ def read_texts(corpus: Sequence[str | Path], max_bytes: int | None = None) -> It
 
 
 def read_documents(
-    corpus: Sequence[str | Path], max_bytes: int | None = None, *, piece_bytes: int = PIECE_BYTES
+    corpus: Sequence[str | Path],
+    max_bytes: int | None = None,
+    *,
+    piece_bytes: int = PIECE_BYTES,
+    weighted: bool = False,
 ) -> Iterator[Document]:
     r"""All documents of a corpus in a fixed order; blank ones are skipped, line ends stay as they are.
 
     A ``.txt`` file is one document, cut at line ends into pieces.
 
     Args:
-        corpus: files, folders (read recursively, in order of names) or globs.
+        corpus: files, folders (read recursively, in order of names), globs, or datasets of the hub (``hub:NAME``).
         max_bytes: stop after this much text, counted in UTF-8; the last document is cut there.
         piece_bytes: the most in a piece of a ``.txt`` file.
+        weighted: entries may be ``PATH=WEIGHT``; elsewhere such a path does not exist.
 
     Raises:
         CorpusError: something is missing, empty, not UTF-8, not JSON, or of an unknown kind.
     """
-    paths = corpus_files(corpus)
+    sources = _sources(corpus, weighted)
     left, blanks, found = max_bytes, 0, False
-    for path in paths:
-        for document in _read_file(path, piece_bytes):
+    for source, weight in sources:
+        for document in read_hub(source) if isinstance(source, str) else _read_file(source, piece_bytes):
+            if weight != 1:
+                document = replace(document, weight=weight)
             if not document.text.strip():
                 blanks += 1
                 continue
@@ -111,14 +101,29 @@ def corpus_files(corpus: Sequence[str | Path]) -> list[Path]:
     Raises:
         CorpusError: nothing is given, a path is missing, a glob or folder has no text files, an ending is unknown.
     """
-    if isinstance(corpus, (str, Path)):
-        corpus = [corpus]
-    if not corpus:
+    return [path for item in _entries(corpus) for path in _files_of(item)]
+
+
+def _entries(corpus: Sequence[str | Path]) -> list[str | Path]:
+    entries: list[str | Path] = [corpus] if isinstance(corpus, (str, Path)) else list(corpus)
+    if not entries:
         raise CorpusError("No corpus is given: expected files, folders or globs of text.")
-    return [path for item in corpus for path in _files_of(item)]
+    return entries
+
+
+def _sources(corpus: Sequence[str | Path], weighted: bool) -> list[tuple[Path | str, float]]:
+    """Files and names of datasets, each with its weight; whatever is missing is told before anything is read."""
+    sources: list[tuple[Path | str, float]] = []
+    for item in _entries(corpus):
+        entry, weight = split_weight(str(item)) if weighted else (item, 1.0)
+        found: Sequence[Path | str] = [str(entry)] if is_hub(str(entry)) else _files_of(entry)
+        sources += [(source, weight) for source in found]
+    return sources
 
 
 def _files_of(item: str | Path) -> list[Path]:
+    if is_hub(str(item)):
+        raise CorpusError(f"'{item}' is a dataset of the hub, not a file: save it as files of text for this command.")
     path = Path(item)
     if path.is_dir():
         inside = sorted(path.rglob("*"))
@@ -146,12 +151,15 @@ def _is_hidden(path: Path) -> bool:
 
 
 def _endings() -> str:
-    return f"{', '.join(TEXT_ENDINGS + LINE_ENDINGS)} (also with {', '.join(COMPRESSED_ENDINGS)})"
+    plain = ", ".join(TEXT_ENDINGS + LINE_ENDINGS)
+    return f"{plain} (also with {', '.join(COMPRESSED_ENDINGS)}) or {', '.join(PARQUET_ENDINGS)}"
 
 
 def _kind(path: Path) -> str | None:
-    """``text``, ``lines`` or None, by the name's ending below that of the compression."""
+    """``text``, ``lines``, ``parquet`` or None, by the name's ending below that of the compression."""
     name = path.name.lower()
+    if name.endswith(PARQUET_ENDINGS):
+        return "parquet"
     for ending in COMPRESSED_ENDINGS:
         name = name.removesuffix(ending)
     if name.endswith(TEXT_ENDINGS):
@@ -165,9 +173,12 @@ def is_plain_text(path: Path) -> bool:
 
 
 def _read_file(path: Path, piece_bytes: int) -> Iterator[Document]:
+    if _kind(path) == "parquet":
+        yield from read_parquet(path)
+        return
     try:
         with open_bytes(path) as stream:
-            yield from _pieces(path, stream, piece_bytes) if is_plain_text(path) else _lines(path, stream)
+            yield from _pieces(path, stream, piece_bytes) if is_plain_text(path) else read_lines(path, stream)
     except READ_ERRORS as error:
         raise CorpusError(f"{path} cannot be read: {' '.join(str(error).split()) or type(error).__name__}.") from error
 
@@ -180,7 +191,7 @@ def _pieces(path: Path, stream: IO[bytes], most: int) -> Iterator[Document]:
         buffer += block
         while buffer and (len(buffer) > most or not block):
             size = _cut(buffer, most) if len(buffer) > most else len(buffer)
-            yield Document(_decode(buffer[:size], path, offset), str(path), index)
+            yield Document(decode(buffer[:size], path, offset), str(path), index)
             buffer, offset, index = buffer[size:], offset + size, index + 1
         if not block:
             return
@@ -197,65 +208,3 @@ def _cut(buffer: bytes, most: int) -> int:
     while size > most - 4 and buffer[size] & 0xC0 == 0x80:
         size -= 1
     return size
-
-
-def _decode(raw: bytes, path: Path, offset: int) -> str:
-    try:
-        return raw.decode("utf-8")
-    except UnicodeDecodeError as error:
-        position = offset + error.start
-        raise CorpusError(
-            f"{path} is not UTF-8: byte {position} is 0x{raw[error.start]:02X}; convert the file to UTF-8."
-        ) from None
-
-
-def _lines(path: Path, stream: IO[bytes]) -> Iterator[Document]:
-    offset = 0
-    for index, raw in enumerate(stream):
-        line = _decode(raw, path, offset)
-        offset += len(raw)
-        if index == 0:
-            line = line.removeprefix("\ufeff")
-        if not line.strip():
-            continue
-        where = f"{path}, line {index + 1}"
-        try:
-            record = json.loads(line)
-        except (json.JSONDecodeError, RecursionError) as error:
-            reason = error.msg if isinstance(error, json.JSONDecodeError) else "nested too deeply"
-            raise CorpusError(f"{where} is not JSON ({reason}): expected one object in each line.") from None
-        text, messages = _text_of(record, where)
-        try:
-            text.encode()
-        except UnicodeEncodeError:
-            raise CorpusError(
-                f"{where} holds half a surrogate pair (\\ud800 to \\udfff), which is no character: mend the line."
-            ) from None
-        yield Document(text, str(path), index, messages, _label(record, "domain"), _label(record, "language"))
-
-
-def _label(record: Mapping[str, Any], name: str) -> str | None:
-    value = record.get(name)
-    return value if isinstance(value, str) and value else None
-
-
-def _text_of(record: Any, where: str) -> tuple[str, tuple[tuple[str, str], ...] | None]:
-    if not isinstance(record, dict):
-        raise CorpusError(f"{where} is a JSON {type(record).__name__}: expected an object with 'text' or 'messages'.")
-    text = record.get("text")
-    if isinstance(text, str):
-        return text, None
-    messages = record.get("messages")
-    if isinstance(messages, list) and all(_is_message(message) for message in messages):
-        pairs = tuple((str(message.get("role", "user")), message["content"]) for message in messages)
-        return "\n\n".join(content for _, content in pairs), pairs
-    found = ", ".join(f"'{key}'" for key in list(record)[:8]) or "none"
-    if text is not None or messages is not None:
-        raise CorpusError(
-            f"{where}: 'text' must be a string, 'messages' a list of objects with 'role' and 'content' (keys: {found})."
-        )
-    raise CorpusError(f"{where} has neither 'text' nor 'messages' (keys: {found}).")
-
-
-def _is_message(message: Any) -> bool:
-    return isinstance(message, dict) and isinstance(message.get("content"), str)

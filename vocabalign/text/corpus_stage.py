@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator
@@ -15,12 +14,11 @@ from vocabalign.errors import ConfigError, CorpusError
 from vocabalign.stages import CorpusConfig
 from vocabalign.text import standard_library
 from vocabalign.text.corpus import PIECE_BYTES, Document, corpus_files, is_plain_text, read_documents
+from vocabalign.text.splits import FEWEST_FILES, SAMPLE, SPLIT_BYTES, as_fraction, text_fraction, text_hash
 
 # (name of the module or path, held out?, text)
 Item = tuple[str, bool, str]
 SIDES = ("train", "heldout")
-# Fewer .txt files than this are split by piece.
-FEWEST_FILES, SPLIT_BYTES = 20, 2**14
 
 
 def run(config: CorpusConfig) -> Path:
@@ -66,11 +64,11 @@ def _file_reader(config: CorpusConfig) -> Callable[[], Iterator[Item]]:
     hashes: dict[str, Any] = {}
     for document in read() if by_file else ():
         if document.path in text_files:
-            hashes.setdefault(document.path, _hash(b"split")).update(document.text.encode())
+            hashes.setdefault(document.path, text_hash()).update(document.text.encode())
 
     def fraction(document: Document) -> float:
         found = hashes.get(document.path)
-        return _fraction(b"split", document.text) if found is None else _as_fraction(found)
+        return text_fraction(document.text) if found is None else as_fraction(found)
 
     threshold = _split_threshold(map(fraction, read()), config.heldout_percent / 100)
     return lambda: ((document.path, fraction(document) < threshold, document.text) for document in read())
@@ -88,21 +86,6 @@ def _split_threshold(fractions: Iterable[float], wanted: float) -> float:
     return most if most < wanted else math.nextafter(least, 1)
 
 
-def _fraction(salt: bytes, text: str) -> float:
-    """A number in [0, 1) that follows from the text alone."""
-    state = _hash(salt)
-    state.update(text.encode())
-    return _as_fraction(state)
-
-
-def _hash(salt: bytes) -> Any:
-    return hashlib.blake2b(digest_size=8, salt=salt)
-
-
-def _as_fraction(state: Any) -> float:
-    return int.from_bytes(state.digest()) / 2**64
-
-
 def _write(
     folder: Path, field: str, read: Callable[[], Iterator[Item]], limits: dict[str, int | None]
 ) -> dict[str, int]:
@@ -112,7 +95,7 @@ def _write(
     try:
         for name, heldout, text in read():
             side = SIDES[heldout]
-            if _fraction(b"sample", text) >= thresholds[side]:
+            if text_fraction(text, SAMPLE) >= thresholds[side]:
                 continue
             files[side].write(json.dumps({"text": text, field: name}, ensure_ascii=False) + "\n")
             counts[f"{side}_documents"] += 1
@@ -141,7 +124,7 @@ def _thresholds(read: Callable[[], Iterator[Item]], limits: dict[str, int | None
         return thresholds
     sizes: dict[str, list[tuple[float, int]]] = {side: [] for side in SIDES}
     for _, heldout, text in read():
-        sizes[SIDES[heldout]].append((_fraction(b"sample", text), len(text.encode())))
+        sizes[SIDES[heldout]].append((text_fraction(text, SAMPLE), len(text.encode())))
     for side, limit in limits.items():
         if limit is None:
             continue

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from vocabalign.corpus_references import is_hub, split_weight
 from vocabalign.text.compressed_files import COMPRESSED_ENDINGS
 from vocabalign.text.corpus import Document, corpus_bytes, corpus_files, read_documents
 
@@ -79,6 +80,16 @@ def file_names(paths: Sequence[Path]) -> dict[Path, str]:
         length = next((n for n in range(1, len(parts)) if all(parts[-n:] != other[-n:] for other in others)), 0)
         names[path] = "/".join(parts[-length:]) if length else str(path)
     return names
+
+
+def domain_names(corpus: Sequence[str]) -> dict[str, str]:
+    """File -> the domain of its documents that name none: its name where there are several, else nothing."""
+    entries = [split_weight(entry)[0] for entry in corpus]
+    files = [path for entry in entries if not is_hub(entry) for path in corpus_files([entry])]
+    hub = [entry for entry in entries if is_hub(entry)]
+    if len(files) + len(hub) < 2:
+        return {}
+    return {str(path): name for path, name in file_names(files).items()} | {name: name for name in hub}
 
 
 def _without_ending(path: Path) -> str:

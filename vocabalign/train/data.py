@@ -16,12 +16,10 @@ unless it is also the token that ends the last one.
 
 from __future__ import annotations
 
-import json
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -31,86 +29,11 @@ from torch.utils.data import Dataset
 
 from vocabalign.errors import CorpusError
 from vocabalign.losses.fused import IGNORE
-from vocabalign.progress import progress
-from vocabalign.text.batches import in_batches
-from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.train.documents import Documents, boundary_ids, tokenize
+from vocabalign.train.mixing import Epochs
 
+__all__ = ["Blocks", "Documents", "Fragment", "boundary_ids", "say_epochs", "tokenize"]
 logger = logging.getLogger("vocabalign")
-
-
-@dataclass(frozen=True)
-class Documents:
-    """Tokenised documents.
-
-    Attributes:
-        ids: (num_tokens,) unsigned integers, memory-mapped; all documents one after another.
-        starts: (num_documents + 1,) int64, where each begins, and the end.
-        num_bytes: UTF-8 bytes of the text.
-        begin: the id that each document begins with, or None.
-        end: the id that each document ends with, or None.
-    """
-
-    ids: np.ndarray
-    starts: np.ndarray
-    num_bytes: int
-    begin: int | None
-    end: int | None
-
-    @property
-    def marks_end(self) -> bool:
-        """Whether the begin of a document also ends the one before it."""
-        return self.begin is not None and self.end is None
-
-    def __len__(self) -> int:
-        return len(self.starts) - 1
-
-
-def boundary_ids(vocabulary: Vocabulary) -> tuple[int | None, int | None]:
-    """(what a document begins with, what it ends with); the second is None where it is the same token."""
-    eos = vocabulary.roles.get("eos")
-    begin = vocabulary.roles.get("bos", eos)
-    return begin, (eos if eos != begin else None)
-
-
-def tokenize(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name: str) -> Documents:
-    """Tokenise once into ``folder``; a whole earlier result there is taken as it is.
-
-    The caller keeps ``folder`` for one corpus and one tokenizer. Memory is that of a megabyte of
-    text (or of the longest document), whatever the size of the corpus.
-
-    Raises:
-        CorpusError: no text.
-    """
-    description = folder / f"{name}.json"
-    if not description.exists():
-        _write_ids(texts, vocabulary, folder, name)
-    about = json.loads(description.read_text())
-    ids = np.memmap(folder / f"{name}.ids", dtype=about["dtype"], mode="r")
-    return Documents(ids, np.load(folder / f"{name}.starts.npy"), about["num_bytes"], *boundary_ids(vocabulary))
-
-
-def _write_ids(texts: Iterable[str], vocabulary: Vocabulary, folder: Path, name: str) -> None:
-    dtype = np.uint16 if len(vocabulary) <= 1 << 16 else np.uint32
-    begin, end = boundary_ids(vocabulary)
-    before = [] if begin is None else [begin]
-    after = [] if end is None else [end]
-    lengths, num_bytes = [0], 0
-    with (folder / f"{name}.ids").open("wb") as file, progress("tokenising") as bar:
-        for group in in_batches(texts):
-            for ids in vocabulary.encode_batch(group):
-                document = np.array([*before, *ids, *after], dtype=dtype)
-                lengths.append(len(document))
-                document.tofile(file)
-            size = sum(len(text.encode()) for text in group)
-            num_bytes += size
-            bar.advance(size, f"{num_bytes:,} bytes")
-    if len(lengths) == 1 or num_bytes == 0:
-        raise CorpusError("The corpus holds no text to train on: check the files and the field 'text'.")
-    np.save(folder / f"{name}.starts.npy", np.cumsum(np.array(lengths, dtype=np.int64)))
-    about = {"dtype": np.dtype(dtype).name, "num_bytes": num_bytes, "num_tokens": sum(lengths)}
-    # Written last: where it exists, the two other files are whole.
-    (folder / f"{name}.json.new").write_text(json.dumps(about))
-    (folder / f"{name}.json.new").replace(folder / f"{name}.json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +70,12 @@ class Blocks(Dataset):
     ) -> None:
         self.documents, self.context, self.seed = documents, context, seed
         self.positions, self.extend = positions, extend
-        self.blocks_per_epoch = (int(documents.starts[-1]) - 1) // context
+        self.epochs = Epochs(np.diff(documents.starts), documents.weights, context, seed)
+        self.blocks_per_epoch = self.epochs.blocks_per_epoch
         self._order = lru_cache(maxsize=2)(self._make_order)
         if self.blocks_per_epoch < 1:
             raise CorpusError(
-                f"The corpus has {int(documents.starts[-1]):,} tokens, too few for one sequence of {context}: give "
+                f"The corpus has {self.epochs.num_tokens:,} tokens, too few for one sequence of {context}: give "
                 "more text or a smaller training.context."
             )
 
@@ -168,7 +92,7 @@ class Blocks(Dataset):
 
     def fragments(self, number: int) -> list[Fragment]:
         """What block ``number`` is made of: L + 1 tokens, the last one only a label."""
-        epoch, index = divmod(number, self.blocks_per_epoch)
+        epoch, index = self.epochs.locate(number)
         order, offsets = self._order(epoch)
         start, stop = index * self.context, (index + 1) * self.context + 1
         fragments = []
@@ -183,32 +107,54 @@ class Blocks(Dataset):
         return fragments
 
     def _make_order(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        order = np.random.default_rng([self.seed, epoch]).permutation(len(self.documents))
-        lengths = np.diff(self.documents.starts)[order]
-        return order, np.concatenate([[0], np.cumsum(lengths)])
+        order = self.epochs.order(epoch)
+        return order, np.concatenate([[0], np.cumsum(self.epochs.lengths[order])])
 
     def _tensors(self, rows: list[list[Fragment]]) -> dict[str, Tensor]:
         ids = np.empty((len(rows), self.context + 1), dtype=np.int64)
         positions = np.empty((len(rows), self.context + 1), dtype=np.int64)
         starts = self.documents.starts
         masked: list[tuple[int, int]] = []
+        silent: list[tuple[int, slice]] = []
         for row, fragments in enumerate(rows):
             at = 0
+            ends_silently = False
             for fragment in fragments:
                 size = fragment.last - fragment.first
                 base = int(starts[fragment.document])
                 ids[row, at : at + size] = self.documents.ids[base + fragment.first : base + fragment.last]
                 positions[row, at : at + size] = np.arange(size)
-                if at and not self.documents.marks_end:
+                ranges = self._unscored(base, fragment)
+                if at and (ends_silently or not self.documents.marks_end):
                     masked.append((row, at - 1))
+                # Of the first token another fragment decides: the one that it ends.
+                silent += [(row, slice(at + max(a, 1) - 1, at + b - 1)) for a, b in ranges if b > 1]
+                ends_silently = bool(ranges) and ranges[-1][1] == size
                 at += size
         labels = ids[:, 1:].copy()
         for row, column in masked:
             labels[row, column] = IGNORE
+        for row, columns in silent:
+            labels[row, columns] = IGNORE
         batch = {"input_ids": torch.from_numpy(ids[:, :-1].copy()), "labels": torch.from_numpy(labels)}
         if self.positions:
             batch["position_ids"] = torch.from_numpy(positions[:, :-1].copy())
         return batch
+
+    def _unscored(self, base: int, fragment: Fragment) -> list[tuple[int, int]]:
+        """Ranges of a fragment's tokens that are not to be predicted, counted from its first."""
+        ranges = self.documents.unscored
+        if ranges is None:
+            return []
+        start, stop = base + fragment.first, base + fragment.last
+        first, last = np.searchsorted(ranges[:, 1], start, side="right"), np.searchsorted(ranges[:, 0], stop)
+        found = np.clip(ranges[first:last], start, stop) - start
+        return [(int(a), int(b)) for a, b in found]
+
+    def names(self, numbers: Sequence[int]) -> list[str]:
+        """The documents that some blocks are made of, for people."""
+        found = dict.fromkeys(fragment.document for number in numbers for fragment in self.fragments(number))
+        return [self.documents.name_of(document) for document in found]
 
 
 def say_epochs(blocks: Blocks, num_sequences: int) -> float:
@@ -216,7 +162,7 @@ def say_epochs(blocks: Blocks, num_sequences: int) -> float:
     epochs = num_sequences / blocks.blocks_per_epoch
     logger.info(
         "%s tokens of text in %s documents; the steps take %s tokens: %.2f epochs.",
-        f"{int(blocks.documents.starts[-1]):,}",
+        f"{blocks.epochs.num_tokens:,}",
         f"{len(blocks.documents):,}",
         f"{num_sequences * blocks.context:,}",
         epochs,

@@ -7,14 +7,16 @@ end better.
 
 from __future__ import annotations
 
+import logging
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import torch
 
+from vocabalign.errors import ConfigError
 from vocabalign.models import context_length, load_model, move, pick_device, pick_dtype, resolve
 from vocabalign.stages import FinetuneConfig
-from vocabalign.text.corpus import read_texts
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.arguments import check_options
@@ -22,12 +24,20 @@ from vocabalign.train.data import Documents, tokenize
 from vocabalign.train.head import check_vocabulary_fits, train_everything, train_only_rows
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.output import write_model
-from vocabalign.train.run import Run, Trainee, main_first, open_run, read_trainee
+from vocabalign.train.replay import with_replay
+from vocabalign.train.run import Run, Trainee, is_main, main_first, open_run, read_trainee
 from vocabalign.train.schedule import Part, context_of, read_blocks, train_parts
-from vocabalign.train.self_distillation import SelfDistillation, SourceSide, check_same_body
+from vocabalign.train.self_distillation import PARTS, Lessons, SelfDistillation
+from vocabalign.train.source_side import SourceSide
+from vocabalign.train.texts import training_texts
+from vocabalign.train.untouched_source import check_same_body, choose_source
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+logger = logging.getLogger("vocabalign")
+# Of the steps, where the first stage ends by itself.
+LONGEST_ROWS_SHARE = 0.5
 
 
 def run(config: FinetuneConfig) -> Path:
@@ -41,40 +51,69 @@ def run(config: FinetuneConfig) -> Path:
 
     Raises:
         ConfigError: an option that cannot be used.
-        ModelError: the folder is no model, or its tokenizer does not belong to it.
+        ModelError: the folder is no model, its tokenizer does not belong to it, or the source is not the one that was
+            transplanted.
         CorpusError: no text, or less than one sequence.
         TrainingError: the loss is not finite, or no space is left for a checkpoint.
 
     Reference:
-        Li et al. (2025), TokAlign, section 4.4.
+        two stages: Li et al. (2025), TokAlign, section 4.4; what is learned from the source is new here.
     """
     check_options(config.dtype, dict(config.trainer))
+    mixed = with_replay(config.corpus, config.replay, config.replay_share)
+    source_folder = _source_folder(config)
     trainee = read_trainee(config.model)
     context = context_of(config, trainee)
-    source = None if config.source is None else read_source(config, trainee)
+    source = None if source_folder is None else read_source(config, source_folder, trainee)
+    reading = config.model_copy(update={"corpus": mixed})
     with open_run(config, "finetune") as run:
         if source is None:
-            blocks = read_blocks(config, run, trainee, context)
-            train_parts(config, run, trainee, blocks, _parts(config), lambda _: cross_entropy)
+            blocks = read_blocks(reading, run, trainee, context)
+            train_parts(reading, run, trainee, blocks, _parts(config), lambda _: cross_entropy)
         else:
-            other = source  # for the type checker: never None in the functions below
-            blocks = read_blocks(
-                config, run, trainee, context, lambda own: _source_side(config, run, trainee, own, other)
-            )
-            train_parts(
-                config, run, trainee, blocks, _parts(config), lambda device: SelfDistillation(move(other[0], device))
-            )
+            model, vocabulary = source
+            run.metrics["learned_from"] = str(source_folder)
+            lessons = Lessons(trainee.vocabulary, vocabulary)
+            side = partial(_source_side, reading, run, trainee, model, vocabulary, lessons)
+            blocks = read_blocks(reading, run, trainee, context, side)
+
+            def objective(device: torch.device) -> SelfDistillation:
+                here = lessons if device.type == "cpu" else Lessons(trainee.vocabulary, vocabulary, device)
+                return SelfDistillation(move(model, device), here, config.self_distillation)
+
+            train_parts(reading, run, trainee, blocks, _parts(config), objective)
         write_model(run, trainee, config.out.name, [f"Fine-tuned by vocabalign from `{trainee.folder.name}`."])
     return Path(config.out)
 
 
-def read_source(config: FinetuneConfig, trainee: Trainee) -> tuple[PreTrainedModel, Vocabulary]:
+def _source_folder(config: FinetuneConfig) -> Path | None:
+    """The model to learn from, if any; told before anything is loaded.
+
+    Raises:
+        ConfigError: one is named and all that could be learned from it has the weight 0.
+        ModelError: it is not the one that was transplanted.
+    """
+    options = config.self_distillation
+    learns = options.enabled and any(getattr(options, name) for name in PARTS)
+    if config.source is not None and not learns:
+        raise ConfigError(
+            "A source is named, but self_distillation learns nothing from it: leave the source away, or set "
+            "self_distillation.enabled and a weight."
+        )
+    if not learns:
+        return None
+    found = choose_source(config.source, resolve(config.model))
+    if found is not None and is_main():
+        logger.info("Learning from the untouched source %s as well.", found)
+    return found
+
+
+def read_source(config: FinetuneConfig, folder: Path, trainee: Trainee) -> tuple[PreTrainedModel, Vocabulary]:
     """The untouched model and its tokenizer.
 
     Raises:
         ModelError: it cannot be the model before its transplant.
     """
-    folder = resolve(str(config.source))
     vocabulary = load_vocabulary(folder)
     dtype = pick_dtype(config.dtype, pick_device(config.device))
     model = load_model(folder, dtype=dtype, device=torch.device("cpu")).requires_grad_(False)
@@ -84,18 +123,35 @@ def read_source(config: FinetuneConfig, trainee: Trainee) -> tuple[PreTrainedMod
 
 
 def _source_side(
-    config: FinetuneConfig, run: Run, trainee: Trainee, own: Documents, source: tuple[PreTrainedModel, Vocabulary]
+    config: FinetuneConfig,
+    run: Run,
+    trainee: Trainee,
+    source: PreTrainedModel,
+    vocabulary: Vocabulary,
+    lessons: Lessons,
+    own: Documents,
 ) -> SourceSide:
-    model, vocabulary = source
     with main_first():
-        documents = tokenize(read_texts(config.corpus), vocabulary, run.work, "source")
-    context = context_of(config, trainee)
-    return SourceSide(own, trainee.vocabulary, documents, vocabulary, context, context_length(model))
+        # The same documents, as the trained model's chat template renders them.
+        texts = training_texts(config.corpus, config.training, trainee.vocabulary)
+        documents = tokenize(texts, vocabulary, run.work, "source")
+    options = config.self_distillation
+    return SourceSide(
+        own,
+        trainee.vocabulary,
+        documents,
+        vocabulary,
+        context_of(config, trainee),
+        context_length(source),
+        continuations=lessons.continuations if options.continuations else None,
+        chunks=bool(options.chunks),
+    )
 
 
 def _parts(config: FinetuneConfig) -> list[Part]:
-    rows = round(config.training.steps * config.rows_share)
+    ends_early = config.rows_share == "auto"
+    rows = round(config.training.steps * (LONGEST_ROWS_SHARE if ends_early else float(config.rows_share)))
     return [
-        Part("rows", rows, config.rows_learning_rate, train_only_rows),
+        Part("rows", rows, config.rows_learning_rate, train_only_rows, ends_early),
         Part("everything", config.training.steps - rows, config.learning_rate, train_everything),
     ]

@@ -1,33 +1,37 @@
 """Bits per byte of held-out text during training, in windows without overlap.
 
 A little above the sliding-window figure that ``vocabalign evaluate`` prints (each window starts with
-no context), and as comparable between tokenizers.
+no context), and as comparable between tokenizers. Domains and languages are named as ``evaluate`` does.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from vocabalign.errors import CorpusError
 from vocabalign.losses.fused import IGNORE, fused_loss
+from vocabalign.text.heldout_text import KINDS, HeldoutText, groups_of
 from vocabalign.text.vocabulary import Vocabulary
-from vocabalign.train.data import boundary_ids
+from vocabalign.train.documents import boundary_ids
 from vocabalign.train.head import hidden_states, read_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+BITS_PER_BYTE = "heldout_bits_per_byte"
 
 
 class HeldOut:
     """Windows of held-out documents, made once and scored as often as asked.
 
     Args:
-        texts: the documents.
+        texts: the documents, or them with their domains and languages.
         vocabulary: the model's tokenizer.
         context: tokens in a window.
         batch_size: windows in one forward pass.
@@ -36,35 +40,67 @@ class HeldOut:
         CorpusError: no text.
     """
 
-    def __init__(self, texts: Iterable[str], vocabulary: Vocabulary, context: int, batch_size: int) -> None:
-        documents = [text for text in texts if text]
+    def __init__(
+        self, texts: HeldoutText | Iterable[str], vocabulary: Vocabulary, context: int, batch_size: int
+    ) -> None:
+        read = texts if isinstance(texts, HeldoutText) else HeldoutText([text for text in texts if text])
         begin, _ = boundary_ids(vocabulary)
-        self.num_bytes = sum(len(text.encode()) for text in documents)
-        windows: list[list[int]] = []
-        for ids in vocabulary.encode_batch(documents) if documents else []:
+        sizes = [len(text.encode()) for text in read.texts]
+        windows: list[tuple[int, list[int]]] = []
+        for number, ids in enumerate(vocabulary.encode_batch(read.texts) if read.texts else []):
             if begin is None and ids:
                 # Nothing stands before the first token, so it cannot be scored.
-                self.num_bytes -= len(vocabulary.token_bytes[ids[0]] or b"")
+                sizes[number] -= len(vocabulary.token_bytes[ids[0]] or b"")
             stream = ids if begin is None else [begin, *ids]
-            windows += [stream[at : at + context + 1] for at in range(0, len(stream) - 1, context)]
+            windows += [(number, stream[at : at + context + 1]) for at in range(0, len(stream) - 1, context)]
+        self.sizes = np.array(sizes, dtype=np.int64)
+        self.num_bytes = int(self.sizes.sum())
         if not windows or self.num_bytes <= 0:
             raise CorpusError("The held-out text is empty: check the files and the field 'text'.")
-        # Windows of like length together: less padding.
-        windows.sort(key=len)
-        self.batches = [_pad(windows[at : at + batch_size]) for at in range(0, len(windows), batch_size)]
+        self.groups = list(groups_of(read.labels))
+        # Windows of one group together, so that a batch has one sum; of like length together: less padding.
+        self.kinds = _same_groups(self.groups, len(sizes))
+        windows.sort(key=lambda window: (self.kinds[window[0]], len(window[1])))
+        self.batches: list[tuple[int, Tensor, Tensor]] = []
+        for kind in dict.fromkeys(int(self.kinds[number]) for number, _ in windows):
+            mine = [window for number, window in windows if self.kinds[number] == kind]
+            self.batches += [(kind, *_pad(mine[at : at + batch_size])) for at in range(0, len(mine), batch_size)]
 
     @torch.no_grad()
-    def bits_per_byte(self, model: PreTrainedModel) -> float:
-        """Total negative log-likelihood in bits, divided by the bytes of the text."""
+    def _nats(self, model: PreTrainedModel) -> np.ndarray:
+        """Negative log-likelihood of all documents of each combination of groups."""
         was_training = model.training
         model.eval()
         head = read_head(model)
-        nats = 0.0
-        for inputs, labels in self.batches:
+        nats = np.zeros(int(self.kinds.max()) + 1)
+        for kind, inputs, labels in self.batches:
             hidden = hidden_states(model, inputs.to(head.weight.device), None)
-            nats += float(fused_loss(hidden, head, labels.to(head.weight.device), num_items=1.0).loss)
+            nats[kind] += float(fused_loss(hidden, head, labels.to(head.weight.device), num_items=1.0).loss)
         model.train(was_training)
-        return nats / math.log(2) / self.num_bytes
+        return nats
+
+    def bits_per_byte(self, model: PreTrainedModel) -> float:
+        """Total negative log-likelihood in bits, divided by the bytes of the text."""
+        return float(self._nats(model).sum()) / math.log(2) / self.num_bytes
+
+    def scores(self, model: PreTrainedModel) -> dict[str, Any]:
+        """``heldout_bits_per_byte``, and ``domains`` and ``languages``: name -> bits per byte, where text has any."""
+        nats = self._nats(model)
+        found: dict[str, Any] = {BITS_PER_BYTE: round(float(nats.sum()) / math.log(2) / self.num_bytes, 6)}
+        for kind, name, documents in self.groups:
+            size = int(self.sizes[documents].sum())
+            if size > 0:
+                bits = float(nats[np.unique(self.kinds[documents])].sum()) / math.log(2)
+                found.setdefault(KINDS[kind], {})[name] = round(bits / size, 6)
+        return found
+
+
+def _same_groups(groups: list[tuple[str, str, np.ndarray]], num_documents: int) -> np.ndarray:
+    """(num_documents,) a number for each combination of groups that documents are in."""
+    member = np.zeros((num_documents, max(1, len(groups))), dtype=bool)
+    for column, (_, _, documents) in enumerate(groups):
+        member[documents, column] = True
+    return np.unique(member, axis=0, return_inverse=True)[1].reshape(-1)
 
 
 def _pad(windows: list[list[int]]) -> tuple[Tensor, Tensor]:

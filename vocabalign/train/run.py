@@ -8,7 +8,7 @@ import logging
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,16 +18,17 @@ from accelerate import PartialState
 
 from vocabalign.artifacts import stage_artifact
 from vocabalign.config import StageConfig
-from vocabalign.errors import ConfigError, ModelError
+from vocabalign.errors import ConfigError, CorpusError, ModelError
 from vocabalign.folders import work_folder
 from vocabalign.models import context_length, load_model, resolve
-from vocabalign.stages import TrainingOptions
-from vocabalign.text.corpus import read_texts
+from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
+from vocabalign.text.heldout_text import read_heldout as read_heldout_text
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.head import check_head, check_vocabulary_fits
 from vocabalign.train.heldout import HeldOut
 from vocabalign.train.recorder import METRICS
+from vocabalign.train.texts import HELDOUT
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -147,8 +148,25 @@ def sequence_length(options: TrainingOptions, model: PreTrainedModel, folder: Pa
     return options.context
 
 
-def read_heldout(corpus: Sequence[str], vocabulary: Vocabulary, context: int, batch_size: int) -> HeldOut | None:
-    """Windows of the held-out text, or ``None`` where none is named."""
-    if not corpus:
+def read_heldout(
+    config: FinetuneConfig | DistillConfig, run: Run, vocabulary: Vocabulary, context: int
+) -> HeldOut | None:
+    """Windows of the held-out text, given or split off, or ``None`` where there is none.
+
+    Raises:
+        ConfigError: scores, or an end by them, are asked for without a text.
+        CorpusError: the text is missing or empty, or the split left nothing on its side.
+    """
+    options = config.training
+    files = list(config.heldout)
+    if options.heldout_share:
+        files.append(str(run.work / HELDOUT))
+        if not (run.work / HELDOUT).stat().st_size:
+            raise CorpusError(
+                f"training.heldout_share of {options.heldout_share} holds out none of the documents: give more text or "
+                "a larger share, or name a file with heldout."
+            )
+    if not files:
         return None
-    return HeldOut(read_texts(list(corpus), max_bytes=HELDOUT_BYTES), vocabulary, context, batch_size)
+    text = read_heldout_text(files, HELDOUT_BYTES)
+    return HeldOut(text, vocabulary, context, options.batch_size)

@@ -5,23 +5,25 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from vocabalign.memory import keep_freed_memory
 from vocabalign.models import move
-from vocabalign.stages import DistillConfig, FinetuneConfig
-from vocabalign.text.corpus import read_texts
+from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
 from vocabalign.train.arguments import training_arguments
 from vocabalign.train.checkpoints import last_complete, step_of
 from vocabalign.train.data import Blocks, Documents, Fragment, say_epochs, tokenize
 from vocabalign.train.head import separates_documents, takes_positions
+from vocabalign.train.rate_range import range_test, remember_rate, remembered_rate
 from vocabalign.train.recorder import Recorder
 from vocabalign.train.run import Run, Trainee, is_main, main_first, read_heldout, sequence_length
+from vocabalign.train.stage_switch import EndStage, has_stopped_paying, losses_of
+from vocabalign.train.texts import HELDOUT, training_texts
 from vocabalign.train.trainer import Objective, train_stage
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel
+    from transformers import PreTrainedModel, TrainingArguments
 
 
 logger = logging.getLogger("vocabalign")
@@ -34,14 +36,17 @@ class Part:
     Attributes:
         name: for the log; also the folder of its checkpoints.
         steps: optimizer steps.
-        learning_rate: peak.
+        learning_rate: peak; ``auto`` for a range test.
         select: says which parameters are trained.
+        ends_early: end it when it has stopped paying; what is left of its steps goes to the next part. Its learning
+            rate then stays at the peak, since nobody knows where the end is.
     """
 
     name: str
     steps: int
-    learning_rate: float
+    learning_rate: float | Literal["auto"]
     select: Callable[[PreTrainedModel], list[str]]
+    ends_early: bool = False
 
 
 Extend = Callable[[Documents], Callable[[list[list[Fragment]]], dict[str, Any]]]
@@ -58,7 +63,8 @@ def read_blocks(
         CorpusError: no text, or less than one sequence.
     """
     with main_first():
-        documents = tokenize(read_texts(config.corpus), trainee.vocabulary, run.work, "text")
+        texts = training_texts(config.corpus, config.training, trainee.vocabulary, run.work / HELDOUT)
+        documents = tokenize(texts, trainee.vocabulary, run.work, "text")
     if is_main() and not separates_documents(trainee.model):
         logger.warning(
             "%s does not keep the documents of a sequence apart by their positions: each also sees the ones before it.",
@@ -84,35 +90,52 @@ def train_parts(
     options, model = config.training, trainee.model
     parts = [part for part in parts if part.steps]
     total = sum(part.steps for part in parts)
-    heldout = read_heldout(config.heldout, trainee.vocabulary, blocks.context, options.batch_size)
+    heldout = read_heldout(config, run, trainee.vocabulary, blocks.context)
     recorder = Recorder(run.work, heldout, options.evaluate_every, is_main())
     done = [step_of(last_complete(run.work / part.name)) for part in parts]
     started = max((i for i, steps in enumerate(done) if steps), default=0)
-    recorder.keep_until(sum(part.steps for part in parts[:started]) + done[started])
-    speeds, first_step = [], 0
-    for part in parts:
+    recorder.keep_until(sum(done[: started + 1]))
+    speeds: list[float] = []
+    first_step = sequences = 0
+    for number, part in enumerate(parts):
+        steps = total - first_step if number + 1 == len(parts) else part.steps
+        over = number < started or has_stopped_paying(losses_of(recorder, part.name))
+        if part.ends_early and done[number] and over:
+            steps = done[number]  # the stage ended there
         arguments = training_arguments(
             run.work / part.name,
             options,
-            steps=part.steps,
-            learning_rate=part.learning_rate,
+            steps=steps,
+            learning_rate=1.0 if part.learning_rate == "auto" else part.learning_rate,
             seed=config.seed,
             device=config.device,
             dtype=config.dtype,
             extra=dict(config.trainer),
         )
-        if part is parts[0]:
+        if number == 0:
             sequences = total * options.batch_size * options.accumulation * arguments.world_size
             say_epochs(blocks, sequences)
             move(model, arguments.device)
             recorder.score(model, 0)
             objective = make_objective(arguments.device)
         part.select(model)
+        if part.learning_rate == "auto":
+            arguments.learning_rate = _tested_rate(run, part, model, objective, blocks, options, arguments, first_step)
         speed = train_stage(
-            model, objective, blocks, options, arguments, recorder, name=part.name, first_step=first_step
+            model,
+            objective,
+            blocks,
+            options.model_copy(update={"schedule": "constant"}) if part.ends_early else options,
+            arguments,
+            recorder,
+            name=part.name,
+            first_step=first_step,
+            callbacks=[EndStage(recorder, part.name)] if part.ends_early else [],
         )
         speeds.append(speed)
-        first_step += part.steps
+        first_step += step_of(last_complete(run.work / part.name)) if part.ends_early else steps
+        if part.ends_early and is_main():
+            run.metrics[f"{part.name}_steps"] = first_step
     run.metrics.update(
         steps=total,
         tokens=sequences * blocks.context,
@@ -123,6 +146,34 @@ def train_parts(
     if heldout is not None:
         run.metrics["heldout_bits_per_byte_before"] = recorder.score(model, 0)
         run.metrics["heldout_bits_per_byte"] = recorder.score(model, total)
+
+
+def _tested_rate(
+    run: Run,
+    part: Part,
+    model: PreTrainedModel,
+    objective: Objective,
+    blocks: Blocks,
+    options: TrainingOptions,
+    arguments: TrainingArguments,
+    first_step: int,
+) -> float:
+    """The learning rate of a range test before the part; done once in a run, on the model as the part finds it."""
+    with main_first():
+        rate = remembered_rate(run.work, part.name)
+        if rate is None:
+            rate = range_test(
+                model,
+                objective,
+                blocks,
+                options,
+                first_batch=first_step * options.accumulation * arguments.world_size,
+                device=arguments.device,
+                bfloat16=arguments.bf16,
+            )
+            remember_rate(run.work, part.name, rate)
+    run.metrics[f"{part.name}_learning_rate"] = rate
+    return rate
 
 
 def context_of(config: FinetuneConfig | DistillConfig, trainee: Trainee) -> int:
