@@ -8,7 +8,7 @@ from vocabalign.errors import ArtifactError
 from vocabalign.lexicon import Evidence, Lexicon
 
 
-def make_lexicon() -> Lexicon:
+def make_lexicon(counts: np.ndarray | None = None) -> Lexicon:
     return Lexicon(
         source_ids=np.array([[3, 1], [2, -1], [-1, -1]], dtype=np.int32),
         weights=np.array([[0.75, 0.25], [1, 0], [0, 0]], dtype=np.float32),
@@ -16,6 +16,7 @@ def make_lexicon() -> Lexicon:
         confidence=np.array([0.5, 1, 0], dtype=np.float32),
         source_fingerprint="s",
         target_fingerprint="t",
+        target_counts=counts,
     )
 
 
@@ -27,6 +28,15 @@ def test_a_lexicon_reads_back_as_it_was_written(tmp_path):
     for name in ("source_ids", "weights", "evidence", "confidence"):
         assert np.array_equal(getattr(again, name), getattr(lexicon, name))
     assert (again.source_fingerprint, again.target_fingerprint) == ("s", "t")
+
+
+@pytest.mark.parametrize("counts", [None, np.array([5, 0, 2])])
+def test_counts_of_the_text_are_kept_where_there_was_one(tmp_path, counts):
+    lexicon = make_lexicon(counts)
+    with write_artifact(tmp_path / "l", "align", {}, {}) as writer:
+        lexicon.save(writer.folder)
+    for kept in (Lexicon.load(tmp_path / "l").target_counts, lexicon.top(1).target_counts):
+        assert kept is None if counts is None else np.array_equal(kept, counts)
 
 
 def test_equal_lexicons_give_equal_files(tmp_path):

@@ -42,6 +42,8 @@ class Lexicon:
         confidence: (T,) float32 in [0, 1].
         source_fingerprint: of the source vocabulary.
         target_fingerprint: of the target vocabulary.
+        target_counts: (T,) int64, how often each target token stands in the text that the lexicon was made from; None
+            where no text was looked at.
     """
 
     source_ids: np.ndarray
@@ -50,6 +52,7 @@ class Lexicon:
     confidence: np.ndarray
     source_fingerprint: str
     target_fingerprint: str
+    target_counts: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         num_targets, width = self.source_ids.shape
@@ -103,6 +106,8 @@ class Lexicon:
             "evidence": np.ascontiguousarray(self.evidence, dtype=np.uint8),
             "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
         }
+        if self.target_counts is not None:
+            tensors["target_counts"] = np.ascontiguousarray(self.target_counts, dtype=np.int64)
         # One key: safetensors writes several in an order that differs from run to run.
         fingerprints = json.dumps({"source": self.source_fingerprint, "target": self.target_fingerprint})
         save_file(tensors, folder / "lexicon.safetensors", metadata={"fingerprints": fingerprints})
@@ -125,10 +130,12 @@ class Lexicon:
                 fingerprints = json.loads((file.metadata() or {}).get("fingerprints", "{}"))
                 names = ("source_ids", "weights", "evidence", "confidence")
                 arrays = {name: file.get_tensor(name) for name in names}
+                counts = file.get_tensor("target_counts") if "target_counts" in file.keys() else None
         except (SafetensorError, ValueError, KeyError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}.") from error
         return cls(
             **arrays,
             source_fingerprint=fingerprints.get("source", ""),
             target_fingerprint=fingerprints.get("target", ""),
+            target_counts=counts,
         )

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vocabalign.alignment.mapping_options import PRESETS
-from vocabalign.alignment.matching import MatchOptions, find_neighbors, known_pair_precision, make_common_space
+from vocabalign.alignment.matching import MatchOptions, find_hidden_pairs, find_neighbors, make_common_space
 from vocabalign.errors import TooFewAnchorsError
 from vocabalign.token_embeddings import TokenEmbeddings
 
@@ -19,17 +19,21 @@ def rotated(number: int = 300, dimensions: int = 10) -> tuple[TokenEmbeddings, T
     return TokenEmbeddings(x, counts, "s"), TokenEmbeddings(x @ rotation, counts, "t")
 
 
+def precision(source, target, anchors, options, used=None):
+    return find_hidden_pairs(source, target, anchors, options, 0, used=used).precision(target.counts)
+
+
 @pytest.mark.parametrize("space", ["mapped", "relative"])
 def test_hidden_pairs_are_found_in_rotated_spaces_and_not_in_unrelated_ones(space):
     source, target = rotated()
     anchors = np.stack([np.arange(300)] * 2, axis=1)
     options = MatchOptions(space=space)
-    found = known_pair_precision(source, target, anchors, options, seed=0)
+    found = precision(source, target, anchors, options)
     assert found["known_pair_precision_at_1"] > 0.9 and found["known_pairs_held_out"] == 60
     noise = np.random.default_rng(9).standard_normal((300, 10)).astype(np.float32)
     unrelated = TokenEmbeddings(noise, target.counts, "")
-    assert known_pair_precision(source, unrelated, anchors, options, seed=0)["known_pair_precision_at_5"] < 0.2
-    assert known_pair_precision(source, target, anchors[:30], options, seed=0) == {}
+    assert precision(source, unrelated, anchors, options)["known_pair_precision_at_5"] < 0.2
+    assert find_hidden_pairs(source, target, anchors[:30], options, seed=0) is None
 
 
 def test_only_tokens_with_vectors_are_asked_and_found():
@@ -73,11 +77,20 @@ def test_tokens_that_are_not_allowed_are_not_found():
 def test_hidden_pairs_are_hidden_from_other_anchors_too():
     source, target = rotated()
     anchors = np.stack([np.arange(300)] * 2, axis=1)
-    every = known_pair_precision(source, target, anchors, MatchOptions(), 0, used=anchors)
-    assert every == known_pair_precision(source, target, anchors, MatchOptions(), 0)
-    assert len(every["known_pair_precision_at_1_by_frequency"]) == 3
+    every = precision(source, target, anchors, MatchOptions(), used=anchors)
+    assert every == precision(source, target, anchors, MatchOptions())
+    for k in (1, 5):
+        by_frequency = every[f"known_pair_precision_at_{k}_by_frequency"]
+        assert len(by_frequency) == 3
+        assert np.mean(by_frequency) == pytest.approx(every[f"known_pair_precision_at_{k}"])
     # Made of nothing but wrong pairs, the space is of no use, whatever is shared.
     wrong = np.stack([np.arange(300), np.roll(np.arange(300), 7)], axis=1)
-    assert (
-        known_pair_precision(source, target, anchors, MatchOptions(), 0, used=wrong)["known_pair_precision_at_1"] < 0.3
-    )
+    assert precision(source, target, anchors, MatchOptions(), used=wrong)["known_pair_precision_at_1"] < 0.3
+
+
+def test_as_many_neighbours_of_hidden_pairs_as_are_wanted():
+    source, target = rotated()
+    anchors = np.stack([np.arange(300)] * 2, axis=1)
+    few, many = (find_hidden_pairs(source, target, anchors, MatchOptions(), 0, width=width) for width in (1, 9))
+    assert few.found.source_ids.shape == (60, 5) and many.found.source_ids.shape == (60, 9)
+    assert np.array_equal(few.found.source_ids, many.found.source_ids[:, :5]) and np.array_equal(few.truth, many.truth)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,15 @@ def test_the_way_back_takes_the_strongest():
     lexicon = make_lexicon([[0, 1], [0, -1], [0, -1], [-1, -1]], [Evidence.IDENTICAL] * 4, [1.0, 0.9, 0.9, 0.0])
     assert one_best_reverse(lexicon, 3).tolist() == [1, 0, -1]
     assert one_best_reverse(lexicon, 3, np.array([9, 1, 5, 9])).tolist() == [2, 0, -1]
+
+
+def test_the_way_back_goes_by_bayes_rule_where_counts_are_known():
+    lexicon = make_lexicon([[0, -1], [0, 1], [2, -1], [2, -1]], [Evidence.IDENTICAL] * 4, [1.0, 0.5, 0.4, 0.6])
+    counted = replace(lexicon, target_counts=np.array([3, 10, 0, 0]))
+    # A twin that text hardly uses gives way to the longer token of which the piece is half.
+    assert one_best_reverse(lexicon, 3).tolist() == [0, 1, 3]
+    assert one_best_reverse(counted, 3).tolist() == [1, 1, 3]
+    assert one_best_reverse(replace(counted, target_counts=np.array([6, 10, 0, 0])), 3).tolist() == [0, 1, 3]
 
 
 def test_coverage_and_hubs():

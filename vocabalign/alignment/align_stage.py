@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import MappingProxyType
@@ -15,21 +15,24 @@ import numpy as np
 from vocabalign.alignment.align_options import anchor_limit, choices, match_options, view
 from vocabalign.alignment.anchors import anchor_pairs, identical_source
 from vocabalign.alignment.assignment import VIEWS
+from vocabalign.alignment.auto_lexicon import Material, build_auto_lexicon
 from vocabalign.alignment.counts import load_counts
 from vocabalign.alignment.embed_stage import folder_for_tokens, tell_uncovered
 from vocabalign.alignment.embeddings import learn_token_embeddings
 from vocabalign.alignment.exports import embedding_map
-from vocabalign.alignment.lexicon_building import build_lexicon
+from vocabalign.alignment.held_out_covers import split_cover_counts
+from vocabalign.alignment.lexicon_building import nearest_lexicon
 from vocabalign.alignment.mapping import Mapping as SpaceMapping
 from vocabalign.alignment.matching import (
     FEWEST_ANCHORS,
+    find_hidden_pairs,
     find_neighbors,
-    known_pair_precision,
     make_common_space,
     shared_vectors,
 )
 from vocabalign.alignment.scores import bleu1_both_ways, coverage, hub_statistics, take_text
 from vocabalign.alignment.vector_files import given_embeddings, with_counts
+from vocabalign.alignment.weighing_report import told
 from vocabalign.artifacts import stage_artifact
 from vocabalign.errors import ConfigError, CorpusError, TooFewAnchorsError
 from vocabalign.lexicon import Lexicon
@@ -37,7 +40,6 @@ from vocabalign.lexicon_table import write_table
 from vocabalign.manifests import write_json
 from vocabalign.stages import AlignConfig, EmbeddingOptions
 from vocabalign.text.corpus import read_texts
-from vocabalign.text.covers import cover_counts
 from vocabalign.text.segmentation import segment_many
 from vocabalign.text.special_tokens import map_special_tokens
 from vocabalign.text.tokenizers import load_vocabulary
@@ -48,6 +50,8 @@ logger = logging.getLogger("vocabalign")
 
 Texts = Sequence[str] | Callable[[], Iterable[str]]
 SCORED_BYTES = 200_000
+# Where the counts are given, so much of the text is cut once more to learn how to weigh them.
+WEIGHED_CHARACTERS = 20_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,13 +127,13 @@ def align_vocabularies(
     target_embeddings = given_embeddings(config.target_embeddings, target) if config.target_embeddings else None
 
     source_embeddings, target_embeddings = given or (source_embeddings, target_embeddings)
-
     # ---- What is known beforehand: identical tokens, roles, and the spans of one text cut both ways ----
     identical = identical_source(source, target, config.anchors)
     roles = map_special_tokens(source, target, special_tokens)
     counts = load_counts(config.counts, source, target) if config.counts else None
     logger.info("align: counting which source tokens cover which target tokens")
-    cover = counts.covers if counts else cover_counts(source, target, _read(texts))
+    split = split_cover_counts(source, target, _read(texts), WEIGHED_CHARACTERS if counts else None)
+    cover = counts.covers if counts else split.total()
     if not cover.target_counts.any():
         raise CorpusError(
             f"The text holds nothing that both tokenizers give back ({cover.num_bytes_unaligned:,} bytes refused): "
@@ -155,7 +159,9 @@ def align_vocabularies(
     limit = anchor_limit(config)
     shared = shared_vectors(identical, source_embeddings, target_embeddings)
     logger.info("align: making one space of both, with %d anchors", len(shared[:limit]))
-    precision = known_pair_precision(source_embeddings, target_embeddings, shared, matching, seed, limit)
+    width = config.top_k if method == "auto" else 1
+    spaces = (source_embeddings, target_embeddings)
+    hidden = find_hidden_pairs(*spaces, shared, matching, seed, limit, width=width)
     # fastText knows hidden pairs by their characters, which they share: finding them says nothing of other tokens.
     sees_characters = "fasttext" in (source_embeddings.method, target_embeddings.method)
     mapping, neighbors = None, None
@@ -168,33 +174,36 @@ def align_vocabularies(
     else:
         mapping = space.mapping
         seen = (source_embeddings.counts, target_embeddings.counts)
-        width = config.top_k if method == "auto" else 1
         ordinary = ~np.isin(np.arange(len(source)), list(source.special_ids))
         neighbors = find_neighbors(space, *seen, np.flatnonzero(identical < 0), width, matching, ordinary)
 
     # ---- The lexicon ----
-    lexicon = build_lexicon(
-        source,
-        target,
-        method=method,
-        top_k=config.top_k,
-        identical=identical,
-        roles=roles,
-        overlap=cover.overlap,
-        target_counts=cover.target_counts,
-        segment=lambda tokens: segment_many(source, tokens),
-        neighbors=neighbors,
-        precision=None if sees_characters else precision.get("known_pair_precision_at_1"),
-    )
-
-    lexicon = VIEWS[view(config)](lexicon, len(source))
+    weighing: dict[str, Any] = {}
+    if method == "auto":
+        material = Material(
+            identical=identical,
+            roles=roles,
+            covers=cover,
+            split=split,
+            segment=lambda tokens: segment_many(source, tokens),
+            neighbors=neighbors,
+            hidden=None if sees_characters else hidden,
+            other_vectors=target_embeddings.counts > cover.target_counts,
+        )
+        lexicon, weighing = build_auto_lexicon(source, target, material, config.top_k)
+        for sentence in told(weighing["weighing"]):
+            logger.info("align: %s", sentence)
+    else:
+        lexicon = nearest_lexicon(source, target, identical, roles, neighbors, config.top_k)
+    lexicon = VIEWS[view(config)](replace(lexicon, target_counts=cover.target_counts), len(source))
 
     # ---- Scores ----
     scores: dict[str, Any] = {
         **coverage(lexicon, cover.target_counts),
         **hub_statistics(lexicon),
         **bleu1_both_ways(lexicon, source, target, take_text(_read(texts), SCORED_BYTES)),
-        **precision,
+        **(hidden.precision(target_embeddings.counts) if hidden else {}),
+        **weighing,
         "known_pairs_share_characters": sees_characters,
         "anchors": len(shared[:limit]),
         "dimensions": int(source_embeddings.vectors.shape[1]),

@@ -38,7 +38,7 @@ def merge_counts(several: Sequence[VocabularyCounts]) -> VocabularyCounts:
     if twice:
         raise ArtifactError(f"The counts to add hold the same text twice (shard {', '.join(twice)}): give each once.")
     sides = [_added_sides([getattr(counts, name) for counts in several]) for name in ("source", "target")]
-    covers = _added_covers([counts.covers for counts in several])
+    covers = added_covers([counts.covers for counts in several])
     return VocabularyCounts(covers, sides[0], sides[1], first.fingerprints, collapsed(parts))
 
 
@@ -49,7 +49,8 @@ def _added(tables: Sequence[sparse.csr_matrix]) -> sparse.csr_matrix:
     return total.total()
 
 
-def _added_covers(several: Sequence[CoverCounts]) -> CoverCounts:
+def added_covers(several: Sequence[CoverCounts]) -> CoverCounts:
+    """Covers of several texts of one pair of vocabularies as if they had been counted at once."""
     overlap, first, last = (_added([getattr(one, name) for one in several]) for name in ("overlap", "first", "last"))
     of_target, of_source = (
         np.sum([getattr(one, name) for one in several], axis=0) for name in ("target_counts", "source_counts")

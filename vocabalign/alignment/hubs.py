@@ -10,6 +10,8 @@ HUB_SHARE = 0.01
 # ... but never fewer than this many, nor less than this many times their even share.
 HUB_LEAST, HUB_EVEN_SHARES = 3, 2
 JUST_BELOW = 1 - 1e-5
+# An entry below this share of its row's largest is no alternative: to lead by it would be worse than a hub.
+LEAST_SHARE = 0.05
 
 
 def hub_capacity(num_targets: int, num_sources: int) -> int:
@@ -24,7 +26,7 @@ def hold_hubs_down(weights: sparse.csr_matrix, capacity: int | None = None) -> s
     them. A column that leads too many rows keeps those that are most bound to it, whose next best is relatively
     weakest; the others are led by their next best, and so on until every column has found room for its rows (deferred
     acceptance). An entry that lost the lead counts as much as the entry that took it, no more. Other rows stay as
-    they are, and a row with one entry always keeps it.
+    they are, and a row with one entry, or one that is far above the others, always keeps it.
 
     Args:
         weights: (T, S), non-negative.
@@ -47,6 +49,8 @@ def hold_hubs_down(weights: sparse.csr_matrix, capacity: int | None = None) -> s
     if capacity is None:
         capacity = hub_capacity(len(open_rows), len(np.unique(columns)))
     values = weights.data.copy()
+    # What was never an alternative cannot take the lead.
+    values[values < LEAST_SHARE * np.maximum.reduceat(values, starts)[row_of_entry]] = 0.0
     while len(lost := _losing_entries(values, columns, starts, row_of_entry, capacity)):
         values[lost] = 0.0
     best = np.maximum.reduceat(values, starts)[row_of_entry]

@@ -2,150 +2,90 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from scipy import sparse
 
-from vocabalign.alignment.evidence_layers import (
-    Layer,
-    Neighbors,
-    cooccurrence_layer,
-    distributional_layer,
-    make_layer,
-    relaxed_layer,
-    segmentation_layer,
-)
-from vocabalign.alignment.hubs import hold_hubs_down
+from vocabalign.alignment.evidence_layers import Layer, Neighbors, layer_of_entries
 from vocabalign.lexicon import Evidence, Lexicon
 from vocabalign.text.vocabulary import Vocabulary
 
-Method = Literal["auto", "tokalign", "tokalign++"]
-# Evidence that is less than half as good as the best is noise beside it.
-BLEND_FROM = 0.5
+Roles = Mapping[int, Sequence[int]]
+# What is not known to be the same is never as certain as what is.
+MOST_CONFIDENT, LEAST_CONFIDENT = 0.99, 1e-4
 
 
-def build_lexicon(
+def certain_layers(shape: tuple[int, int], identical: np.ndarray, roles: Roles) -> list[Layer]:
+    """Copies: target tokens with an identical twin, and special tokens with the same role.
+
+    Args:
+        shape: (T, S).
+        identical: (T,) source id of the identical token, or -1.
+        roles: target special id -> source ids.
+    """
+    copies = [(int(token), int(identical[token]), 1.0) for token in np.flatnonzero(identical >= 0)]
+    entries = [(token, s, 1.0) for token, sources in roles.items() if identical[token] < 0 for s in sources]
+    return [
+        layer_of_entries(Evidence.IDENTICAL, shape, copies),
+        layer_of_entries(Evidence.ROLE, shape, entries),
+    ]
+
+
+def nearest_lexicon(
     source: Vocabulary,
     target: Vocabulary,
-    *,
-    method: Method,
-    top_k: int,
     identical: np.ndarray,
-    roles: Mapping[int, Sequence[int]] | None = None,
-    overlap: sparse.csr_matrix | None = None,
-    target_counts: np.ndarray | None = None,
-    segment: Callable[[list[bytes]], list[list[int]]] | None = None,
-    neighbors: Neighbors | None = None,
-    precision: float | None = None,
+    roles: Roles,
+    neighbors: Neighbors | None,
+    top_k: int = 1,
 ) -> Lexicon:
-    """Combine what is known about every target token.
+    """The papers' lexicon: copies, and for every other target token that has a vector its nearest source token.
 
-    A token with an identical twin is a copy of it, a special token of those with its role. The papers'
-    methods take the nearest neighbour for every other token that has a vector. ``auto`` weighs relaxed
-    bytes, spans in running text, the source's own segmentation and neighbours by their confidence: the
-    best one and those at least half as good are blended in proportion to the square of it. So a token
-    that is cut into two common pieces is composed, and one that falls to bytes follows its neighbours.
-    Source tokens that would lead very many of the blends are discounted (``hubs``).
+    The confidence of a neighbour is its cosine. Without a vector the row is empty (-1, weight 0): never a random one.
 
-    Confidence is the share of the token's part in running text that its source tokens are expected to
-    play: 1 for a copy, about 1/n for n equal pieces, measured precision times cosine for neighbours.
-    Without any evidence the row is empty (-1, weight 0): never a random one.
+    Reference:
+        TokAlign (2506.03523), TokAlign++ (2605.13429) section 4.3.
+    """
+    shape = (len(target), len(source))
+    layers, confidence = certain_layers(shape, identical, roles), np.zeros(len(target))
+    settled = layers[0].speaks | layers[1].speaks
+    if neighbors is not None:
+        confidence[neighbors.target_ids] = np.clip(neighbors.cosines[:, 0], LEAST_CONFIDENT, MOST_CONFIDENT)
+        nearest = zip(neighbors.target_ids, neighbors.source_ids[:, 0], np.ones(len(neighbors.target_ids)), strict=True)
+        layers.append(layer_of_entries(Evidence.DISTRIBUTIONAL, shape, nearest).without(settled))
+    evidence = np.zeros(len(target), dtype=np.uint8)
+    for layer in layers:
+        evidence[layer.speaks] = layer.kind
+    weights = sum((layer.weights for layer in layers[1:]), layers[0].weights)
+    return make_lexicon(source, target, weights, evidence, np.where(settled, 1.0, confidence), top_k)
+
+
+def make_lexicon(
+    source: Vocabulary,
+    target: Vocabulary,
+    weights: sparse.spmatrix,
+    evidence: np.ndarray,
+    confidence: np.ndarray,
+    top_k: int,
+) -> Lexicon:
+    """A lexicon of the heaviest source tokens of each target token.
 
     Args:
         source: S tokens.
         target: T tokens.
-        method: ``auto``, ``tokalign`` or ``tokalign++``.
+        weights: (T, S), not negative.
+        evidence: (T,) what each row rests on.
+        confidence: (T,) float in [0, 1]; 0 where a row is empty.
         top_k: source tokens kept for each target token.
-        identical: (T,) source id of the identical token, or -1.
-        roles: target special id -> source ids.
-        overlap: (T, S) bytes that tokens cover together in running text.
-        target_counts: (T,) how often each target token was seen for ``overlap``.
-        segment: cuts byte strings into source ids.
-        neighbors: nearest source tokens among the mapped token embeddings.
-        precision: of the neighbours on held-out known pairs, see ``distributional_layer``.
-
-    Reference:
-        TokAlign (2506.03523), TokAlign++ (2605.13429) section 4.3, for the papers' methods.
     """
-    shape = (len(target), len(source))
-    certain = _certain_layers(shape, identical, roles or {})
-    settled = np.maximum.reduce([layer.confidence for layer in certain]) > 0
-    if method != "auto":
-        layers = [] if neighbors is None else [_one_best(shape, neighbors)]
-    else:
-        open_ids = np.flatnonzero(~settled & np.array([bool(token) for token in target.token_bytes]))
-        layers = [relaxed_layer(source, target, open_ids)]
-        seen = target_counts if overlap is not None else None
-        if overlap is not None and target_counts is not None:
-            layers.append(cooccurrence_layer(source, target, overlap, target_counts))
-        if segment is not None:
-            layers.append(segmentation_layer(source, target, open_ids, segment, seen))
-        if neighbors is not None:
-            layers.append(distributional_layer(shape, neighbors, precision))
-    layers = [*certain, *(_without(layer, settled) for layer in layers)]
-    blended = _blend(layers, settled if method == "auto" else None)
-    return _lexicon(layers, blended, source, target, top_k)
-
-
-def _certain_layers(shape: tuple[int, int], identical: np.ndarray, roles: Mapping[int, Sequence[int]]) -> list[Layer]:
-    same = np.flatnonzero(identical >= 0)
-    copies = make_layer(
-        Evidence.IDENTICAL,
-        shape,
-        ((int(token), int(identical[token]), 1.0) for token in same),
-        (identical >= 0).astype(float),
-    )
-    confidence = np.zeros(shape[0])
-    confidence[[token for token, sources in roles.items() if sources and identical[token] < 0]] = 1.0
-    entries = [(token, s, 1.0) for token, sources in roles.items() if identical[token] < 0 for s in sources]
-    return [copies, make_layer(Evidence.ROLE, shape, entries, confidence)]
-
-
-def _one_best(shape: tuple[int, int], neighbors: Neighbors) -> Layer:
-    confidence = np.zeros(shape[0])
-    confidence[neighbors.target_ids] = np.clip(neighbors.cosines[:, 0], 1e-6, 1)
-    entries = zip(neighbors.target_ids, neighbors.source_ids[:, 0], np.ones(len(neighbors.target_ids)), strict=True)
-    return make_layer(Evidence.DISTRIBUTIONAL, shape, entries, confidence)
-
-
-def _without(layer: Layer, rows: np.ndarray) -> Layer:
-    """The layer with these rows emptied."""
-    confidence = np.where(rows, 0.0, layer.confidence)
-    return Layer(layer.kind, sparse.csr_matrix(sparse.diags(confidence > 0, dtype=float) @ layer.weights), confidence)
-
-
-def _shares(confidence: np.ndarray) -> np.ndarray:
-    """(L, T) how much of each layer goes into a token's blend, from the (L, T) confidence."""
-    best = confidence.max(axis=0)
-    shares = np.where(confidence >= BLEND_FROM * np.maximum(best, 1e-12), confidence, 0.0) ** 2
-    total = shares.sum(axis=0)
-    return np.divide(shares, total, out=np.zeros_like(shares), where=total > 0)
-
-
-def _blend(layers: list[Layer], settled: np.ndarray | None) -> sparse.csr_matrix:
-    """(T, S) the layers' weights in their shares, hubs of tokens that are not (T,) settled held down."""
-    blended = sparse.csr_matrix(layers[0].weights.shape)
-    for layer, share in zip(layers, _shares(np.stack([layer.confidence for layer in layers])), strict=True):
-        blended = blended + sparse.diags(share) @ layer.weights
-    if settled is None:
-        return blended
-    fixed, free = (sparse.diags(rows.astype(float)) @ blended for rows in (settled, ~settled))
-    return sparse.csr_matrix(fixed + hold_hubs_down(free))
-
-
-def _lexicon(
-    layers: list[Layer], blended: sparse.csr_matrix, source: Vocabulary, target: Vocabulary, top_k: int
-) -> Lexicon:
-    confidence = np.stack([layer.confidence for layer in layers])
-    kinds = np.array([layer.kind for layer in layers], dtype=np.uint8)
-    source_ids, weights = best_of_rows(sparse.csr_matrix(blended), top_k)
+    source_ids, values = best_of_rows(sparse.csr_matrix(weights), top_k)
+    empty = source_ids[:, 0] < 0
     return Lexicon(
         source_ids=source_ids,
-        weights=weights,
-        evidence=np.where(confidence.max(axis=0) > 0, kinds[confidence.argmax(axis=0)], Evidence.NONE).astype(np.uint8),
-        confidence=(confidence * _shares(confidence)).sum(axis=0).astype(np.float32),
+        weights=values,
+        evidence=np.where(empty, Evidence.NONE, evidence).astype(np.uint8),
+        confidence=np.where(empty, 0, confidence).astype(np.float32),
         source_fingerprint=source.fingerprint,
         target_fingerprint=target.fingerprint,
     )

@@ -149,7 +149,37 @@ def shared_vectors(identical: np.ndarray, source: TokenEmbeddings, target: Token
     return pairs[source.covered[pairs[:, 0]] & target.covered[pairs[:, 1]]]
 
 
-def known_pair_precision(
+@dataclass(frozen=True, eq=False)
+class HiddenPairs:
+    """What a search finds of known pairs that its map has not seen; Q pairs.
+
+    Attributes:
+        found: neighbours of the Q target tokens.
+        truth: (Q,) int64 their source tokens.
+    """
+
+    found: Neighbors
+    truth: np.ndarray
+
+    def precision(self, target_counts: np.ndarray) -> dict[str, Any]:
+        """Precision at 1 and 5, in all and by how common the target token is, of (T,) counts.
+
+        Returns:
+            ``known_pair_precision_at_1``, ``_at_5``, both ``_by_frequency`` (the rarest, middle and commonest third of
+            the hidden target tokens), and ``known_pairs_held_out``.
+        """
+        thirds = np.array_split(np.argsort(target_counts[self.found.target_ids], kind="stable"), 3)
+        result: dict[str, Any] = {}
+        for k in (1, 5):
+            name = f"known_pair_precision_at_{k}"
+            result[name] = precision_at(self.found.source_ids, self.truth, k)
+            result[f"{name}_by_frequency"] = [
+                precision_at(self.found.source_ids[part], self.truth[part], k) for part in thirds
+            ]
+        return result | {"known_pairs_held_out": len(self.truth)}
+
+
+def find_hidden_pairs(
     source: TokenEmbeddings,
     target: TokenEmbeddings,
     anchors: np.ndarray,
@@ -157,7 +187,8 @@ def known_pair_precision(
     seed: int,
     limit: int | None = None,
     used: np.ndarray | None = None,
-) -> dict[str, Any]:
+    width: int = 5,
+) -> HiddenPairs | None:
     """Hide a fifth of the anchors (at most 1,000), make the space from the rest (the first ``limit``), look for them.
 
     An honest check of the distributional layer: the hidden pairs take part in no dictionary, and each is
@@ -171,14 +202,14 @@ def known_pair_precision(
         seed: of the choice.
         limit: anchors that the space is made from.
         used: (B, 2) pairs that the space may be made from, hidden tokens apart; by default the anchors.
+        width: neighbours of each, at least 5.
 
     Returns:
-        ``known_pair_precision_at_1``, ``_at_5``, ``known_pair_precision_at_1_by_frequency`` (the rarest, middle and
-        commonest third of the hidden target tokens) and ``known_pairs_held_out``; empty with too few anchors.
+        What was found; None with too few anchors.
     """
     num_held_out = min(int(HELD_OUT_SHARE * len(anchors)), HELD_OUT_MOST)
     if num_held_out < HELD_OUT_LEAST:
-        return {}
+        return None
     hidden = np.zeros(len(anchors), dtype=bool)
     hidden[np.random.default_rng(seed).permutation(len(anchors))[:num_held_out]] = True
     held_out = anchors[hidden]
@@ -189,15 +220,6 @@ def known_pair_precision(
     try:
         space = make_common_space(source, target, left[:limit], options)
     except TooFewAnchorsError:
-        return {}
-    found = find_neighbors(space, source.counts, target.counts, held_out[:, 1], 5, options)
-    truth = held_out[np.isin(held_out[:, 1], found.target_ids), 0]
-    return {
-        "known_pair_precision_at_1": precision_at(found.source_ids, truth, 1),
-        "known_pair_precision_at_5": precision_at(found.source_ids, truth, 5),
-        "known_pair_precision_at_1_by_frequency": [
-            precision_at(found.source_ids[part], truth[part], 1)
-            for part in np.array_split(np.argsort(target.counts[found.target_ids], kind="stable"), 3)
-        ],
-        "known_pairs_held_out": len(truth),
-    }
+        return None
+    found = find_neighbors(space, source.counts, target.counts, held_out[:, 1], max(5, width), options)
+    return HiddenPairs(found, held_out[np.isin(held_out[:, 1], found.target_ids), 0])

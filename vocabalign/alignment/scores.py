@@ -19,15 +19,23 @@ def one_best(lexicon: Lexicon) -> np.ndarray:
 
 
 def one_best_reverse(lexicon: Lexicon, num_sources: int, target_counts: np.ndarray | None = None) -> np.ndarray:
-    """(S,) int64: for each source token the target token that rests on it most (weight x confidence), or -1.
+    """(S,) int64: for each source token the target token that most likely stands where it stood, or -1.
 
-    Of equals the one that is used more (``target_counts``, (T,)) is taken: a character before its byte token.
+    The lexicon says which source tokens a target token is made of; turned round by Bayes' rule, a source token goes
+    to the target token with the largest weight times count, where the counts are those of the text that the lexicon
+    was made from. Among target tokens which that text lacks (or without any counts), weight times confidence decides,
+    and of equals the one that is used more: a character before its byte token.
+
+    Args:
+        lexicon: T target tokens.
+        num_sources: S.
+        target_counts: (T,) how often target tokens are used, for ties of a lexicon that has no counts of its own.
     """
     targets, columns = np.nonzero(lexicon.source_ids >= 0)
-    sources = lexicon.source_ids[targets, columns]
-    strength = lexicon.weights[targets, columns] * lexicon.confidence[targets]
+    sources, weights = lexicon.source_ids[targets, columns], lexicon.weights[targets, columns].astype(np.float64)
+    known = np.zeros(len(targets)) if lexicon.target_counts is None else lexicon.target_counts[targets]
     used = np.zeros(len(targets)) if target_counts is None else target_counts[targets]
-    order = np.lexsort((-targets, used, strength))
+    order = np.lexsort((-targets, used, weights * lexicon.confidence[targets], weights * known))
     result = np.full(num_sources, -1, dtype=np.int64)
     # The last assignment wins.
     result[sources[order]] = targets[order]
