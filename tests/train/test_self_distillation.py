@@ -1,83 +1,163 @@
-"""Self-distillation across tokenizers: which places are matched, and that the successor comes nearer."""
+"""Self-distillation across tokenizers: the loss against its parts, that the successor comes nearer, resuming."""
 
 import json
 
-import numpy as np
 import pytest
 import torch
 
 from tests.conftest import TEXT, make_llama, make_metaspace_tokenizer
-from vocabalign.errors import ModelError
-from vocabalign.stages import FinetuneConfig, TrainingOptions
+from tests.train.runs import finetuned, losses, same
+from vocabalign.errors import ConfigError
+from vocabalign.losses.fused import fused_loss
+from vocabalign.models import load_model
+from vocabalign.stages import SelfDistillationOptions, TransplantConfig
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.train import finetune
+from vocabalign.train import trainer
 from vocabalign.train.data import Blocks, tokenize
-from vocabalign.train.self_distillation import SourceSide
+from vocabalign.train.head import hidden_states, read_head
+from vocabalign.train.self_distillation import PARTS, Lessons, SelfDistillation
+from vocabalign.train.source_side import SourceSide
+from vocabalign.transplantation import transplant_stage
+
+ALL = SelfDistillationOptions(cross_entropy=0.7, hidden=0.5, events=0.9, continuations=1.1, chunks=0.3)
 
 
-@pytest.mark.parametrize("turned", [False, True])
-def test_pairs_have_read_the_same_bytes(tmp_path, byte_level_folder, metaspace_folder, turned):
-    a, b = load_vocabulary(byte_level_folder), load_vocabulary(metaspace_folder)
-    a, b = (b, a) if turned else (a, b)
-    mine, theirs = tokenize(TEXT, a, tmp_path, "a"), tokenize(TEXT, b, tmp_path, "b")
-    blocks = Blocks(mine, 24, 0, extend=SourceSide(mine, a, theirs, b, 24, 16))
-    found = 0
-    for number in range(0, blocks.blocks_per_epoch, 2):
-        batch = blocks.__getitems__([number, number + 1])
-        assert batch["source_positions"].max() < 16
-        for place, source_place in batch["pairs"].tolist():
-            row, column = divmod(place, 24)
-            source_row, source_column = divmod(source_place, batch["source_ids"].shape[1])
-            assert row == source_row
-            first = column - int(batch["position_ids"][row, column])
-            source_first = source_column - int(batch["source_positions"][row, source_column])
-            text = b"".join(a.token_bytes[i] or b"" for i in batch["input_ids"][row, first : column + 1].tolist())
-            ids = batch["source_ids"][row, source_first : source_column + 1].tolist()
-            source_text = b"".join(b.token_bytes[i] or b"" for i in ids)
-            assert text.endswith(source_text) or source_text.strip() == text.strip()
-            found += 1
-    assert found > 50
+@pytest.fixture
+def transplanted(tmp_path, tiny_llama):
+    """The tiny model with another tokenizer."""
+    target = tmp_path / "target"
+    make_metaspace_tokenizer(target)
+    config = TransplantConfig(source=str(tiny_llama), target=str(target), out=tmp_path / "transplanted")
+    return transplant_stage.run(config)
 
 
-def test_the_successor_comes_nearer_to_its_source(tmp_path, tiny_llama, corpus_file):
-    model = tmp_path / "model"
-    make_metaspace_tokenizer(model)
-    make_llama(model, len(load_vocabulary(model)))
-    config = FinetuneConfig(
-        model=str(model),
-        source=str(tiny_llama),
-        corpus=[str(corpus_file)],
-        out=tmp_path / "out",
+def objective(model_folder, source_folder, options, folder):
+    vocabularies = [load_vocabulary(place) for place in (model_folder, source_folder)]
+    model, source = (
+        load_model(place, dtype=torch.float32, device=torch.device("cpu")) for place in (model_folder, source_folder)
+    )
+    source.requires_grad_(False)
+    mine, theirs = (tokenize(TEXT, v, folder, str(number)) for number, v in enumerate(vocabularies))
+    lessons = Lessons(*vocabularies)
+    side = SourceSide(
+        mine, vocabularies[0], theirs, vocabularies[1], 24, 64, continuations=lessons.continuations, chunks=True
+    )
+    blocks = Blocks(mine, 24, 0, extend=side)
+    return model, SelfDistillation(source, lessons, options), blocks
+
+
+def test_the_loss_is_the_weighted_sum_of_its_parts(tmp_path, transplanted, tiny_llama):
+    model, distil, blocks = objective(transplanted, tiny_llama, ALL, tmp_path)
+    batch = blocks.__getitems__([0, 1, 2, 3])
+    parts = distil(model, batch, 96.0)
+    hidden = hidden_states(model, batch["input_ids"], batch["position_ids"])
+    entropy = fused_loss(hidden, read_head(model), batch["labels"], num_items=96.0).loss
+    assert float(parts["cross_entropy"].detach()) == pytest.approx(float(entropy.detach()))
+    expected = 0.7 * parts["cross_entropy"]
+    for name, part in PARTS.items():
+        assert float(parts[part.__name__].detach()) > 0
+        expected = expected + getattr(ALL, name) * parts[part.__name__]
+    assert float(parts["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
+
+
+@pytest.mark.parametrize("name", sorted(PARTS))
+def test_gradient_of_each_part_against_differences(tmp_path, transplanted, tiny_llama, name):
+    only = SelfDistillationOptions(**{"cross_entropy": 0.0, **{other: 0.0 for other in PARTS}, name: 1.0}, enabled=True)
+    model, distil, blocks = objective(transplanted, tiny_llama, only, tmp_path)
+    model.double()
+    distil.source.double()
+    batch = blocks.__getitems__([0, 1])
+    weight = model.get_input_embeddings().weight
+    loss = distil(model, batch, 48.0)["loss"]
+    loss.backward()
+    direction = torch.randn(weight.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
+    ends = []
+    with torch.no_grad():
+        for sign in (1, -1):
+            weight += sign * 1e-4 * direction
+            ends.append(float(distil(model, batch, 48.0)["loss"]))
+            weight -= sign * 1e-4 * direction
+    assert float((weight.grad * direction).sum()) == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-3)
+
+
+def test_the_source_itself_has_nothing_to_learn(tmp_path, tiny_llama):
+    options = SelfDistillationOptions(cross_entropy=0.0, chunks=1.0)
+    model, distil, blocks = objective(tiny_llama, tiny_llama, options, tmp_path)
+    loss = distil(model, blocks.__getitems__([0, 1, 2]), 72.0)["loss"]
+    loss.backward()
+    assert float(loss.detach()) == pytest.approx(0, abs=1e-6)
+    assert max(float(p.grad.abs().max()) for p in model.parameters() if p.grad is not None) < 1e-6
+
+
+def test_the_successor_comes_nearer_to_the_source_that_its_transplant_names(tmp_path, transplanted, corpus_file):
+    out = finetuned(
+        transplanted,
+        corpus_file,
+        tmp_path / "out",
+        dict(steps=20),
         rows_learning_rate=1e-2,
-        training=TrainingOptions(steps=20, batch_size=4, context=32),
         learning_rate=1e-2,
     )
-    finetune.run(config)
-    lines = [json.loads(line) for line in (tmp_path / "out" / "metrics.jsonl").read_text().splitlines()]
-    assert lines[-1]["hidden_distance"] < 0.8 * lines[0]["hidden_distance"]
-    assert lines[-1]["cross_entropy"] < lines[0]["cross_entropy"]
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    for name, factor in {"hidden_distance": 0.8, "event_divergence": 1.0, "cross_entropy": 0.9}.items():
+        assert lines[-1][name] < factor * lines[0][name]
+    manifest = json.loads((out / "manifest.json").read_text())
+    assert manifest["metrics"]["learned_from"].endswith("llama")
+
+
+def test_switched_off_it_is_plain_cross_entropy(tmp_path, transplanted, corpus_file):
+    import shutil
+
+    plain = tmp_path / "plain"
+    shutil.copytree(transplanted, plain, ignore=shutil.ignore_patterns("manifest.json"))
+    off = finetuned(transplanted, corpus_file, tmp_path / "off", self_distillation={"enabled": False})
+    assert same(off, finetuned(plain, corpus_file, tmp_path / "none"))
+    lines = [json.loads(line) for line in (off / "metrics.jsonl").read_text().splitlines()]
+    assert all("hidden_distance" not in line for line in lines)
+
+
+def test_interrupted_at_any_step_the_weights_are_the_same(tmp_path, transplanted, corpus_file, monkeypatch):
+    more = dict(self_distillation=ALL.model_dump(), rows_learning_rate=1e-2, learning_rate=1e-3)
+    expected = finetuned(transplanted, corpus_file, tmp_path / "whole", **more)
+    original = trainer.StageTrainer.compute_loss
+    for stop in (1, 3, 5):
+        calls = 0
+
+        def counted(self, *args, stop=stop, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls > stop:
+                raise KeyboardInterrupt
+            return original(self, *args, **keywords)
+
+        out = tmp_path / f"stopped-{stop}"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(trainer.StageTrainer, "compute_loss", counted)
+            finetuned(transplanted, corpus_file, out, **more)
+        assert same(finetuned(transplanted, corpus_file, out, **more), expected)
+        assert losses(out) == losses(expected)
+
+
+def test_accumulated_batches_are_one_batch(tmp_path, transplanted, corpus_file):
+    more = dict(self_distillation=ALL.model_dump(), rows_learning_rate=1e-2, learning_rate=1e-3)
+    one = finetuned(transplanted, corpus_file, tmp_path / "one", dict(batch_size=4), **more)
+    two = finetuned(transplanted, corpus_file, tmp_path / "two", dict(batch_size=2, accumulation=2), **more)
+    assert losses(two) == pytest.approx(losses(one), rel=1e-4)
+
+
+def test_a_source_from_which_nothing_is_learned_is_refused(tmp_path, transplanted, tiny_llama, corpus_file):
+    for options in ({"enabled": False}, {name: 0.0 for name in PARTS}):
+        with pytest.raises(ConfigError, match="learns nothing"):
+            finetuned(transplanted, corpus_file, tmp_path / "out", source=str(tiny_llama), self_distillation=options)
 
 
 def test_another_body_is_refused(tmp_path, tiny_llama, byte_level_folder, corpus_file):
     import shutil
 
+    from vocabalign.errors import ModelError
+
     other = tmp_path / "other"
     shutil.copytree(byte_level_folder, other)
     make_llama(other, 400, hidden_size=48)
     with pytest.raises(ModelError, match="hidden_size"):
-        finetune.run(
-            FinetuneConfig(model=str(tiny_llama), source=str(other), corpus=[str(corpus_file)], out=tmp_path / "out")
-        )
-
-
-def test_the_same_tokenizer_matches_every_place(tmp_path, byte_level_folder):
-    vocabulary = load_vocabulary(byte_level_folder)
-    documents = tokenize(TEXT, vocabulary, tmp_path, "a")
-    side = SourceSide(documents, vocabulary, documents, vocabulary, 24, None)
-    batch = Blocks(documents, 24, 0, extend=side).__getitems__([0, 1, 2])
-    text = batch["input_ids"] != vocabulary.roles["bos"]
-    assert len(batch["pairs"]) == int(text.sum())
-    assert torch.equal(
-        batch["source_ids"].flatten()[batch["pairs"][:, 1]], batch["input_ids"].flatten()[batch["pairs"][:, 0]]
-    )
-    assert np.all(np.diff(batch["pairs"][:, 0].numpy()) > 0)
+        finetuned(tiny_llama, corpus_file, tmp_path / "out", source=str(other))

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vocabalign.config import StageConfig
-from vocabalign.stages.distill_configs import DistillConfig
+from vocabalign.stages.distill_configs import DistillCacheConfig, DistillConfig
 from vocabalign.stages.references import Corpus, Reference
 from vocabalign.stages.result_configs import EvaluateConfig, ReportConfig
 from vocabalign.stages.text_configs import AlignConfig, CorpusConfig, CountConfig, EmbedConfig, EmbeddingOptions
 from vocabalign.stages.tokenizer_configs import TokenizerExtendConfig, TokenizerPruneConfig, TokenizerTrainConfig
-from vocabalign.stages.training_configs import FinetuneConfig, TrainingOptions
+from vocabalign.stages.training_configs import FinetuneConfig, SelfDistillationOptions, TrainingOptions
 from vocabalign.stages.transplant_configs import TransplantConfig
 
 __all__ = [
@@ -25,6 +25,7 @@ __all__ = [
     "Corpus",
     "CorpusConfig",
     "CountConfig",
+    "DistillCacheConfig",
     "DistillConfig",
     "EmbedConfig",
     "EmbeddingOptions",
@@ -32,6 +33,7 @@ __all__ = [
     "FinetuneConfig",
     "Reference",
     "ReportConfig",
+    "SelfDistillationOptions",
     "Stage",
     "TokenizerExtendConfig",
     "TokenizerPruneConfig",
@@ -106,13 +108,19 @@ STAGES: dict[str, Stage] = {
     "finetune": Stage(
         FinetuneConfig,
         "vocabalign.train.finetune:run",
-        ("model", "corpus", "heldout", "source"),
+        ("model", "corpus", "heldout", "source", "replay"),
         ("text", "losses", "train"),
     ),
     "distill": Stage(
         DistillConfig,
         "vocabalign.train.distill:run",
-        ("student", "teacher", "corpus", "heldout"),
+        ("student", "teacher", "corpus", "heldout", "cache", "lexicon"),
+        ("text", "losses", "train"),
+    ),
+    "distill-cache": Stage(
+        DistillCacheConfig,
+        "vocabalign.train.caches:run",
+        ("teacher", "corpus"),
         ("text", "losses", "train"),
     ),
     "evaluate": Stage(

@@ -82,7 +82,8 @@ def run(config: FinetuneConfig) -> Path:
                 return SelfDistillation(move(model, device), here, config.self_distillation)
 
             train_parts(reading, run, trainee, blocks, _parts(config), objective)
-        write_model(run, trainee, config.out.name, [f"Fine-tuned by vocabalign from `{trainee.folder.name}`."])
+        done = f"Fine-tuned by vocabalign from `{trainee.folder.name}` in {config.training.steps:,} steps."
+        write_model(run, trainee, config.out.name, [done], config.corpus)
     return Path(config.out)
 
 
