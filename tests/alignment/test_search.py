@@ -12,7 +12,13 @@ from vocabalign.alignment import search
 from vocabalign.alignment.neighbors import csls_top_k, mutual_nearest, top_k, unit_rows
 from vocabalign.alignment.search import SearchOptions, TorchSearch
 
-EVERY_WAY = [SearchOptions(backend="torch"), SearchOptions(backend="faiss"), SearchOptions(precision="bfloat16")]
+EVERY_WAY = [
+    SearchOptions(backend="torch"),
+    SearchOptions(backend="faiss"),
+    SearchOptions(precision="bfloat16"),
+    SearchOptions(precision="int8"),
+]
+FLOAT = SearchOptions(precision="float32")
 
 
 def spaces(sources: int, targets: int, dimensions: int = 24, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -25,17 +31,27 @@ def spaces(sources: int, targets: int, dimensions: int = 24, seed: int = 0) -> t
     return unit_rows(rows[0].astype(np.float32)), unit_rows(rows[1].astype(np.float32))
 
 
-@pytest.mark.parametrize("way", EVERY_WAY, ids=["torch", "faiss", "bfloat16"])
+@pytest.mark.parametrize("way", EVERY_WAY, ids=["torch", "faiss", "bfloat16", "int8"])
 @pytest.mark.parametrize("block_mebibytes", [1, 64])
 def test_every_way_finds_the_same(way, block_mebibytes):
     if way.backend == "faiss":
         pytest.importorskip("faiss")
     source, target = spaces(3_000, 700)
-    expected = csls_top_k(source, target, 10, 10, SearchOptions())
+    expected = csls_top_k(source, target, 10, 10, FLOAT)
     options = SearchOptions(block_mebibytes=block_mebibytes, backend=way.backend, precision=way.precision)
     found = csls_top_k(source, target, 10, 10, options)
     assert np.array_equal(found[1], expected[1])
     assert np.allclose(found[0], expected[0], atol=1e-6)
+
+
+def test_the_precision_that_is_taken_by_itself(monkeypatch):
+    for fast in (True, False):
+        monkeypatch.setattr(search, "multiplies_integers_fast", lambda fast=fast: fast)
+        found = {n: SearchOptions().settled(n).precision for n in (search.FEWEST_INTEGER_KEYS - 1, 100_000)}
+        assert list(found.values()) == ["float32", "int8" if fast else "float32"]
+    assert SearchOptions(device="cuda").settled(100_000).precision == "float32"
+    assert SearchOptions(backend="faiss", precision="bfloat16").settled(100_000).precision == "float32"
+    assert SearchOptions(precision="bfloat16").settled(100_000).precision == "bfloat16"
 
 
 def test_bfloat16_alone_would_not_find_the_same():
@@ -53,7 +69,7 @@ def test_candidates_hold_the_best_unless_the_bound_says_otherwise(keys, k, sprea
     offsets = spread * rng.standard_normal(keys)
     k = min(k, keys)
     tensors = [torch.from_numpy(x.astype(np.float32)) for x in (key_rows, query_rows)]
-    engine = TorchSearch(tensors[0], torch.from_numpy(offsets), k, SearchOptions())
+    engine = TorchSearch(tensors[0], torch.from_numpy(offsets), k, FLOAT)
     engine.look(tensors[1])
     for with_offsets in (False, True):
         ids, others = engine.candidates(k, with_offsets=with_offsets)
@@ -138,7 +154,7 @@ def test_a_broken_faiss_is_no_faiss(monkeypatch):
 def test_memory_is_a_parameter():
     keys = torch.from_numpy(spaces(5_000, 1)[0])
     for mebibytes in (1, 8, 64):
-        rows = TorchSearch(keys, None, 18, SearchOptions(block_mebibytes=mebibytes)).block_rows
+        rows = TorchSearch(keys, None, 18, SearchOptions(block_mebibytes=mebibytes, precision="float32")).block_rows
         assert rows * 4 * 5_000 <= mebibytes << 20 and rows >= (mebibytes << 20) // (16 * 5_000)
 
 

@@ -8,21 +8,26 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Literal, Protocol
 
 import numpy as np
 import torch
 
+from vocabalign.alignment.quantised import QuantisedSearch, multiplies_integers_fast
+
 Backend = Literal["auto", "faiss", "torch"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
 # Groups of keys looked into beyond the number of candidates, so that bounds of groups seldom decide.
 EXTRA_GROUPS = 4
 # What rounding may change in an inner product, as a share of the product of the lengths: for float32 well above
 # what sums of a few hundred products show; for bfloat16 three roundings to 8 bits (both vectors and the result).
-ROUNDING = {"float32": 1e-5, "bfloat16": 3.02 * 2.0**-9}
+# The search in integers bounds its own rounding, and hands over the best by products in float32.
+ROUNDING = {"float32": 1e-5, "bfloat16": 3.02 * 2.0**-9, "int8": 1e-5}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+# With fewer keys than this, laying them out as integers costs more than it saves.
+FEWEST_INTEGER_KEYS = 4096
 
 
 @dataclass(frozen=True)
@@ -34,18 +39,34 @@ class SearchOptions:
         block_mebibytes: memory for one block of similarities.
         backend: ``torch``; ``faiss`` on the CPU and on as many GPUs as FAISS sees; ``auto`` is torch where it is
             faster, which is on GPUs and, with CSLS, on the CPU.
-        precision: in which candidates are found (torch only). They are ranked in float64 in any case, and a row
-            in which rounding could have hidden a neighbour is searched again: the result is the same.
+        precision: in which candidates are found (torch only); ``int8`` is for CPUs, ``auto`` is that where it is
+            fast and float32 elsewhere. They are ranked in float64 in any case, and a row in which rounding could
+            have hidden a neighbour is searched again: the result is the same.
     """
 
     device: str = "cpu"
     block_mebibytes: int = 256
     backend: Backend = "auto"
-    precision: Precision = "float32"
+    precision: Precision = "auto"
+
+    def settled(self, num_keys: int) -> SearchOptions:
+        """The same with a precision that ``auto`` stands for here."""
+        if self.backend == "faiss":  # finds candidates in float32 whatever the torch search does
+            return replace(self, precision="float32")
+        if self.precision != "auto":
+            return self
+        integers = self.device == "cpu" and num_keys >= FEWEST_INTEGER_KEYS and multiplies_integers_fast()
+        return replace(self, precision="int8" if integers else "float32")
 
 
 class CandidateSearch(Protocol):
-    """Finds candidates for a block of queries."""
+    """Finds candidates for a block of queries.
+
+    Attributes:
+        block_rows: queries of a block, as many as memory allows.
+    """
+
+    block_rows: int
 
     def look(self, queries: torch.Tensor) -> None:
         """Take (R, D) float32 queries as the block that ``candidates`` is about."""
@@ -177,8 +198,14 @@ def import_faiss() -> ModuleType | None:
     return None
 
 
-SEARCHES: dict[str, Callable[[torch.Tensor, torch.Tensor | None, int, SearchOptions], TorchSearch | FaissSearch]] = {
-    "auto": TorchSearch,
-    "torch": TorchSearch,
+def _torch_way(keys: torch.Tensor, offsets: torch.Tensor | None, k: int, options: SearchOptions) -> CandidateSearch:
+    if options.precision == "int8":
+        return QuantisedSearch(keys, offsets, options.block_mebibytes)
+    return TorchSearch(keys, offsets, k, options)
+
+
+SEARCHES: dict[str, Callable[[torch.Tensor, torch.Tensor | None, int, SearchOptions], CandidateSearch]] = {
+    "auto": _torch_way,
+    "torch": _torch_way,
     "faiss": FaissSearch,
 }

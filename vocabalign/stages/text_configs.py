@@ -178,5 +178,6 @@ class AlignConfig(StageConfig):
     """Memory for one block of similarities."""
     search_backend: Literal["auto", "faiss", "torch"] = "auto"
     """What searches for neighbours; all find the same. ``auto`` is torch; ``faiss`` uses all GPUs that FAISS sees."""
-    search_precision: Literal["float32", "bfloat16"] = "float32"
-    """``bfloat16`` is faster on GPUs; candidates are ranked exactly in any case, so the neighbours are the same."""
+    search_precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
+    """``int8`` is faster on most CPUs, and ``auto`` takes it there; ``bfloat16`` is faster on GPUs. Candidates are ranked
+    exactly in any case, so the neighbours are the same."""
