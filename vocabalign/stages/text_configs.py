@@ -179,5 +179,5 @@ class AlignConfig(StageConfig):
     search_backend: Literal["auto", "faiss", "torch"] = "auto"
     """What searches for neighbours; all find the same. ``auto`` is torch; ``faiss`` uses all GPUs that FAISS sees."""
     search_precision: Literal["auto", "float32", "bfloat16", "int8"] = "auto"
-    """``int8`` is faster on most CPUs, and ``auto`` takes it there; ``bfloat16`` is faster on GPUs. Candidates are ranked
-    exactly in any case, so the neighbours are the same."""
+    """``int8`` is faster on most CPUs, and ``auto`` takes it there; ``bfloat16`` is faster on GPUs. Candidates are
+    ranked exactly in any case, so the neighbours are the same."""
