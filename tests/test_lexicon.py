@@ -1,5 +1,7 @@
 """The lexicon as an artefact."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,14 @@ def test_a_lexicon_reads_back_as_it_was_written(tmp_path):
     for name in ("source_ids", "weights", "evidence", "confidence"):
         assert np.array_equal(getattr(again, name), getattr(lexicon, name))
     assert (again.source_fingerprint, again.target_fingerprint) == ("s", "t")
+
+
+def test_the_way_back_is_kept_but_not_by_an_assignment(tmp_path):
+    lexicon = replace(make_lexicon(), reverse=np.array([2, -1, 0, 0]))
+    with write_artifact(tmp_path / "l", "align", {}, {}) as writer:
+        lexicon.save(writer.folder)
+    assert Lexicon.load(tmp_path / "l").reverse.tolist() == lexicon.top(1).reverse.tolist() == [2, -1, 0, 0]
+    assert lexicon.only(np.array([3, 2, -1])).reverse is None
 
 
 @pytest.mark.parametrize("counts", [None, np.array([5, 0, 2])])

@@ -12,6 +12,9 @@ import numpy as np
 from vocabalign.errors import ArtifactError
 from vocabalign.manifests import read_manifest
 
+# What a lexicon may know beside its rows, with the types that it is written in.
+OPTIONAL = {"target_counts": np.int64, "reverse": np.int32}
+
 
 class Evidence(IntEnum):
     """Why a target token has its source tokens, strongest first; 0 means there is no evidence."""
@@ -44,6 +47,8 @@ class Lexicon:
         target_fingerprint: of the target vocabulary.
         target_counts: (T,) int64, how often each target token stands in the text that the lexicon was made from; None
             where no text was looked at.
+        reverse: (S,) int32, for each source token the target token that covers most of it in running text, -1 where
+            none was seen; None where that was not counted. The way back of the whole lexicon, not of a row.
     """
 
     source_ids: np.ndarray
@@ -53,6 +58,7 @@ class Lexicon:
     source_fingerprint: str
     target_fingerprint: str
     target_counts: np.ndarray | None = None
+    reverse: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         num_targets, width = self.source_ids.shape
@@ -90,6 +96,7 @@ class Lexicon:
             weights=has[:, None].astype(np.float32),
             evidence=np.where(has, self.evidence, Evidence.NONE).astype(np.uint8),
             confidence=np.where(has, self.confidence, 0).astype(np.float32),
+            reverse=None,
         )
 
     def evidence_counts(self) -> dict[str, int]:
@@ -106,8 +113,9 @@ class Lexicon:
             "evidence": np.ascontiguousarray(self.evidence, dtype=np.uint8),
             "confidence": np.ascontiguousarray(self.confidence, dtype=np.float32),
         }
-        if self.target_counts is not None:
-            tensors["target_counts"] = np.ascontiguousarray(self.target_counts, dtype=np.int64)
+        for name, dtype in OPTIONAL.items():
+            if getattr(self, name) is not None:
+                tensors[name] = np.ascontiguousarray(getattr(self, name), dtype=dtype)
         # One key: safetensors writes several in an order that differs from run to run.
         fingerprints = json.dumps({"source": self.source_fingerprint, "target": self.target_fingerprint})
         save_file(tensors, folder / "lexicon.safetensors", metadata={"fingerprints": fingerprints})
@@ -130,12 +138,12 @@ class Lexicon:
                 fingerprints = json.loads((file.metadata() or {}).get("fingerprints", "{}"))
                 names = ("source_ids", "weights", "evidence", "confidence")
                 arrays = {name: file.get_tensor(name) for name in names}
-                counts = file.get_tensor("target_counts") if "target_counts" in file.keys() else None
+                optional = {name: file.get_tensor(name) for name in file.keys() if name in OPTIONAL}
         except (SafetensorError, ValueError, KeyError) as error:
             raise ArtifactError(f"{path} cannot be read: {error}.") from error
         return cls(
             **arrays,
             source_fingerprint=fingerprints.get("source", ""),
             target_fingerprint=fingerprints.get("target", ""),
-            target_counts=counts,
+            **optional,
         )

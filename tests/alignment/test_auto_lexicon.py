@@ -10,8 +10,10 @@ from scipy.stats import entropy
 from tests.alignment.cases import CASES, Case
 from vocabalign.alignment.align_stage import AlignmentResult, align_vocabularies
 from vocabalign.alignment.auto_lexicon import told_bits
+from vocabalign.alignment.scores import one_best_reverse
 from vocabalign.lexicon import Evidence
 from vocabalign.stages import AlignConfig, EmbeddingOptions
+from vocabalign.text.covers import cover_counts
 
 
 @cache
@@ -63,6 +65,19 @@ def test_a_stem_that_the_text_lacks_goes_to_the_words_it_is_used_like():
     assert (lexicon.evidence[unseen] == Evidence.DISTRIBUTIONAL).all()
     right = [case.target.token_bytes[t] in case.source.token_bytes[lexicon.source_ids[t, 0]] for t in unseen]
     assert np.mean(right) > 0.9
+
+
+def test_the_way_back_is_counted():
+    case, result = solve("seams")
+    covers = cover_counts(case.source, case.target, case.texts)
+    found = result.lexicon.reverse
+    for source_id, target_id in enumerate(found):
+        column = covers.overlap[:, source_id].toarray().ravel()
+        assert column[target_id] == column.max() if column.any() else target_id == -1
+    # The end of a word with the space behind it goes to the end of a word, which has no twin.
+    joined = [i for i, token in enumerate(case.source.token_bytes) if token and len(token) > 1 and token.endswith(b" ")]
+    assert all(found[i] >= 0 for i in joined if covers.source_counts[i])
+    assert np.array_equal(one_best_reverse(result.lexicon, len(case.source))[joined], found[joined])
 
 
 def test_a_rerun_gives_the_same_weights():

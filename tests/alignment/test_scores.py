@@ -61,6 +61,7 @@ def test_the_way_back_goes_by_bayes_rule_where_counts_are_known():
     assert one_best_reverse(lexicon, 3).tolist() == [0, 1, 3]
     assert one_best_reverse(counted, 3).tolist() == [1, 1, 3]
     assert one_best_reverse(replace(counted, target_counts=np.array([6, 10, 0, 0])), 3).tolist() == [0, 1, 3]
+    assert one_best_reverse(replace(counted, reverse=np.array([3, -1, 0])), 3).tolist() == [3, 1, 0]
 
 
 def test_coverage_and_hubs():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -144,7 +144,14 @@ def build_auto_lexicon(
         leading = np.where(layer.speaks, layer.kind, leading)
     total = certain[0].weights + certain[1].weights + free
     lexicon = make_lexicon(source, target, total, leading, np.where(settled, 1.0, confidence), top_k)
-    return lexicon, {"weighing": report}
+    return replace(lexicon, reverse=counted_reverse(covers)), {"weighing": report}
+
+
+def counted_reverse(covers: CoverCounts) -> np.ndarray:
+    """(S,) int32: the target token that covers most bytes of each source token in running text, or -1."""
+    by_source = covers.overlap.T.tocsr()
+    best = np.asarray(by_source.argmax(axis=1)).ravel()
+    return np.where(np.diff(by_source.indptr) > 0, best, -1).astype(np.int32)
 
 
 def _layers(source: Vocabulary, target: Vocabulary, material: Material, wanted: np.ndarray) -> list[Layer]:

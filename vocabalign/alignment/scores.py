@@ -21,10 +21,11 @@ def one_best(lexicon: Lexicon) -> np.ndarray:
 def one_best_reverse(lexicon: Lexicon, num_sources: int, target_counts: np.ndarray | None = None) -> np.ndarray:
     """(S,) int64: for each source token the target token that most likely stands where it stood, or -1.
 
-    The lexicon says which source tokens a target token is made of; turned round by Bayes' rule, a source token goes
-    to the target token with the largest weight times count, where the counts are those of the text that the lexicon
-    was made from. Among target tokens which that text lacks (or without any counts), weight times confidence decides,
-    and of equals the one that is used more: a character before its byte token.
+    Where the lexicon has counted it (``auto``), that is taken. Else the lexicon is turned round by Bayes' rule: it
+    says which source tokens a target token is made of, so a source token goes to the target token with the largest
+    weight times count, where the counts are those of the text that the lexicon was made from. Among target tokens
+    which that text lacks (or without any counts), weight times confidence decides, and of equals the one that is used
+    more: a character before its byte token.
 
     Args:
         lexicon: T target tokens.
@@ -39,7 +40,7 @@ def one_best_reverse(lexicon: Lexicon, num_sources: int, target_counts: np.ndarr
     result = np.full(num_sources, -1, dtype=np.int64)
     # The last assignment wins.
     result[sources[order]] = targets[order]
-    return result
+    return result if lexicon.reverse is None else np.where(lexicon.reverse >= 0, lexicon.reverse, result)
 
 
 def bleu1(references: Iterable[Sequence[int]], hypotheses: Iterable[Sequence[int]]) -> float:
