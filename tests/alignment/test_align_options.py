@@ -5,11 +5,11 @@ import json
 import pytest
 from click.testing import CliRunner
 
-from vocabalign.alignment.align_options import anchor_limit, choices, match_options, view
+from vocabalign.alignment.align_options import anchor_limit, choices, embedding_options, match_options, view
 from vocabalign.alignment.mapping_options import PRESETS
 from vocabalign.cli.stage_commands import align
 from vocabalign.errors import ConfigError
-from vocabalign.stages import AlignConfig
+from vocabalign.stages import AlignConfig, EmbeddingOptions
 
 
 def make_config(**options) -> AlignConfig:
@@ -38,6 +38,24 @@ def test_every_choice_of_a_run_is_listed_and_can_be_written():
     assert "public code" in choices(config, match_options(config))["similarity"]
 
 
+def test_the_papers_take_glove_unless_told_otherwise():
+    assert embedding_options(make_config()).method == EmbeddingOptions().method == "ppmi"
+    for method in ("tokalign", "tokalign++"):
+        options = embedding_options(make_config(method=method, embeddings={"dimensions": 50}))
+        assert (options.method, options.x_max, options.dimensions) == ("glove", 10, 50)
+        assert embedding_options(make_config(method=method, embeddings={"x_max": 100})).x_max == 100
+        told = make_config(method=method, embeddings={"method": "cbow"})
+        assert embedding_options(told).method == "cbow"
+        assert choices(told, match_options(told))["embeddings"]["method"] == "cbow"
+
+
+def test_spaces_that_are_one_already_and_cosine():
+    options = match_options(make_config(mapping="none", csls_neighbors=0))
+    assert options.space == "given" and not options.needs_anchors
+    listed = choices(make_config(mapping="none", csls_neighbors=0), options)
+    assert listed["similarity"] == "cosine" and "mapping" not in listed
+
+
 def test_what_is_left_out_is_as_the_preset_has_it():
     assert match_options(make_config(mapping="muse")).mapping == PRESETS["muse"]
     assert not match_options(make_config()).mapping.self_learning
@@ -48,7 +66,9 @@ def test_what_is_left_out_is_as_the_preset_has_it():
     assert (search.backend, search.precision, search.block_mebibytes) == ("faiss", "bfloat16", 9)
 
 
-@pytest.mark.parametrize("options", [{"mapping": "procrustes"}, {"mapping": "relative"}, {"self_learning": False}])
+@pytest.mark.parametrize(
+    "options", [{"mapping": m} for m in ("procrustes", "relative", "none")] + [{"self_learning": False}]
+)
 def test_an_unsupervised_start_must_be_able_to_go_on(options):
     with pytest.raises(ConfigError, match="needs the mapping vecmap with self_learning, or muse"):
         match_options(make_config(start="unsupervised", **options))

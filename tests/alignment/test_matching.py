@@ -94,3 +94,19 @@ def test_as_many_neighbours_of_hidden_pairs_as_are_wanted():
     few, many = (find_hidden_pairs(source, target, anchors, MatchOptions(), 0, width=width) for width in (1, 9))
     assert few.found.source_ids.shape == (60, 5) and many.found.source_ids.shape == (60, 9)
     assert np.array_equal(few.found.source_ids, many.found.source_ids[:, :5]) and np.array_equal(few.truth, many.truth)
+
+
+def test_given_spaces_are_compared_as_they_are_by_csls_or_cosine():
+    source, _ = rotated(60)
+    noisy = source.vectors + 0.1 * np.random.default_rng(1).standard_normal(source.vectors.shape).astype(np.float32)
+    target = TokenEmbeddings(noisy, source.counts, "t")
+    for k in (10, 0):
+        options = MatchOptions(space="given", csls_neighbors=k)
+        space = make_common_space(source, target, np.zeros((0, 2), dtype=int), options)
+        assert space.mapping is None
+        found = find_neighbors(space, source.counts, target.counts, np.arange(60), 3, options)
+        assert (found.source_ids[:, 0] == np.arange(60)).mean() > 0.9
+        if not k:
+            cosines = (space.target[:, None] * space.source[found.source_ids]).sum(axis=2)
+            assert found.scores == pytest.approx(cosines, abs=1e-5)
+            assert found.cosines == pytest.approx(cosines, abs=1e-5)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from vocabalign.alignment.mapping_options import PRESETS, MappingOptions
 from vocabalign.alignment.matching import MatchOptions
 from vocabalign.alignment.search import SearchOptions
 from vocabalign.errors import ConfigError
 from vocabalign.models import pick_device
-from vocabalign.stages import AlignConfig
+from vocabalign.stages import AlignConfig, EmbeddingOptions
 
 TOKALIGN_ANCHORS = 300
+PUBLIC_X_MAX = 10.0
+# Spaces that no map makes.
+SPACES: dict[str, Literal["mapped", "relative", "given"]] = {"relative": "relative", "none": "given"}
 
 
 def match_options(config: AlignConfig) -> MatchOptions:
@@ -29,12 +32,26 @@ def match_options(config: AlignConfig) -> MatchOptions:
         precision=config.search_precision,
     )
     return MatchOptions(
-        space="relative" if mapping == "relative" else "mapped",
+        space=SPACES.get(mapping, "mapped"),
         mapping=_mapping_options(config, mapping),
         scale_relative=config.mapping_options.scale_relative is not False,
         csls_neighbors=config.csls_neighbors,
         search=search,
     )
+
+
+def embedding_options(config: AlignConfig) -> EmbeddingOptions:
+    """How embeddings are learned where they are not given: by the papers' method GloVe, unless another was chosen.
+
+    TokAlign++ names GloVe as the best; ``x_max`` is that of TokAlign's public script.
+    """
+    options = config.embeddings
+    if config.method == "auto" or "method" in options.model_fields_set:
+        return options
+    chosen: dict[str, Any] = {"method": "glove"}
+    if "x_max" not in options.model_fields_set:
+        chosen["x_max"] = PUBLIC_X_MAX
+    return options.model_copy(update=chosen)
 
 
 def anchor_limit(config: AlignConfig) -> int | None:
@@ -45,7 +62,7 @@ def anchor_limit(config: AlignConfig) -> int | None:
 def _mapping_options(config: AlignConfig, mapping: str) -> MappingOptions:
     preset = PRESETS.get(mapping) or PRESETS.get(config.method) or MappingOptions()
     if config.start == "unsupervised":
-        if mapping in ("procrustes", "relative") or config.self_learning is False:
+        if mapping in ("procrustes", "relative", "none") or config.self_learning is False:
             raise ConfigError(
                 "An unsupervised start finds no more than a beginning: it needs the mapping vecmap with self_learning, "
                 "or muse."
@@ -66,6 +83,7 @@ def choices(config: AlignConfig, options: MatchOptions) -> dict[str, Any]:
         "num_anchors": anchor_limit(config) or "all",
         "space": options.space,
         "similarity": _similarity(options),
+        "embeddings": embedding_options(config).model_dump(mode="json"),
         "view": view(config),
         "tokens_without_a_vector": "no source token" if config.method != "auto" else "spans and segmentation",
     }
@@ -75,8 +93,8 @@ def choices(config: AlignConfig, options: MatchOptions) -> dict[str, Any]:
 
 
 def _similarity(options: MatchOptions) -> str:
-    if options.space == "mapped":
-        return f"CSLS, k = {options.csls_neighbors}"
+    if options.space != "relative":
+        return f"CSLS, k = {options.csls_neighbors}" if options.csls_neighbors else "cosine"
     return "cosine" if options.scale_relative else "product of relative representations, as in the public code"
 
 

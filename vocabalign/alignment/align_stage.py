@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from vocabalign.alignment.align_options import anchor_limit, choices, match_options, view
+from vocabalign.alignment.align_options import anchor_limit, choices, embedding_options, match_options, view
 from vocabalign.alignment.anchors import anchor_pairs, identical_source
 from vocabalign.alignment.assignment import VIEWS
 from vocabalign.alignment.auto_lexicon import Material, build_auto_lexicon
@@ -143,7 +143,7 @@ def align_vocabularies(
     # ---- Token embeddings ----
     num_shared = len(anchor_pairs(identical, cover.source_counts, cover.target_counts))
     needed = num_shared if matching.needs_anchors else None
-    options = _fitting(config.embeddings, needed, source_embeddings or target_embeddings)
+    options = _fitting(embedding_options(config), needed, source_embeddings or target_embeddings)
     logger.info("align: learning token embeddings (%s, %d dimensions)", options.method, options.dimensions)
     known = (counts.source, counts.target) if counts else (None, None)
     learn = partial(learn_token_embeddings, options=options, seed=seed, folder=folder)

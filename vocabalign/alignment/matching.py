@@ -30,15 +30,16 @@ class MatchOptions:
     """How spaces are made comparable and searched.
 
     Attributes:
-        space: ``mapped`` (orthogonal map and CSLS, TokAlign++) or ``relative`` (anchors and cosine, TokAlign).
+        space: ``mapped`` (orthogonal map and CSLS, TokAlign++), ``relative`` (anchors and cosine, TokAlign) or
+            ``given`` (vectors as they are, and CSLS).
         mapping: choices of the map.
         scale_relative: compare ``relative`` representations by cosine, as the paper says; without it by the product of
             unscaled ones, as its public code does (a few source tokens are then nearest to almost everything).
-        csls_neighbors: neighbourhood size of CSLS in the final search.
+        csls_neighbors: neighbourhood size of CSLS in the final search; 0 for cosine.
         search: device, memory, library and precision of all searches.
     """
 
-    space: Literal["mapped", "relative"] = "mapped"
+    space: Literal["mapped", "relative", "given"] = "mapped"
     mapping: MappingOptions = MappingOptions()
     scale_relative: bool = True
     csls_neighbors: int = 10
@@ -47,7 +48,7 @@ class MatchOptions:
     @property
     def needs_anchors(self) -> bool:
         """Whether the space is made from known pairs."""
-        return self.space == "relative" or self.mapping.start == "anchors"
+        return self.space == "relative" or (self.space == "mapped" and self.mapping.start == "anchors")
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,7 +58,7 @@ class CommonSpace:
     Attributes:
         source: (S, E) float32 rows, of length 1 but for relative representations that are not scaled.
         target: (T, E) float32 rows of length 1.
-        mapping: the map that led there; None for relative representations.
+        mapping: the map that led there; None for relative representations and given vectors.
     """
 
     source: np.ndarray
@@ -93,6 +94,8 @@ def make_common_space(
             for column, side in enumerate((source, target))
         ]
         return CommonSpace(reps[0], reps[1], None)
+    if options.space == "given":
+        return CommonSpace(unit_rows(source.vectors), unit_rows(target.vectors), None)
     mapping = learn_mapping(
         source.vectors,
         target.vectors,
@@ -122,7 +125,7 @@ def find_neighbors(
         target_counts: (T,).
         wanted: (Q,) int64 target ids.
         k: neighbours.
-        options: CSLS in a ``mapped`` space, products in a ``relative`` one.
+        options: CSLS, but products in a ``relative`` space and where ``csls_neighbors`` is 0.
         allowed: (S,) bool, source tokens that may be found: an unknown token stands for nothing. By default all.
     """
     has_vector = space.source.any(axis=1)
@@ -130,7 +133,7 @@ def find_neighbors(
     targets = np.flatnonzero(space.target.any(axis=1))
     asked = wanted[np.isin(wanted, targets)]
     keys, queries = space.source[sources], space.target[targets]
-    if options.space == "mapped":
+    if options.space != "relative" and options.csls_neighbors:
         rows = np.searchsorted(targets, asked)
         scores, found = csls_top_k(keys, queries, k, options.csls_neighbors, options.search, queries=rows)
     else:

@@ -29,9 +29,10 @@ class CorpusConfig(StageConfig):
 class EmbeddingOptions(Config):
     """How token embeddings are learned from text."""
 
-    method: Literal["skip-gram", "cbow", "fasttext", "glove", "ppmi"] = "skip-gram"
+    method: Literal["skip-gram", "cbow", "fasttext", "glove", "ppmi"] = "ppmi"
     """Skip-gram and CBOW see token ids alone, one window after another; fasttext also sees the characters of the
-    token; glove fits counts of which tokens stand together; ppmi factorises such counts, with nothing random in it."""
+    token; glove fits counts of which tokens stand together; ppmi factorises such counts, with nothing random in it, and
+    found most known pairs. Where ``align`` is not told, the papers' methods take glove, as the papers do."""
     dimensions: int = Field(default=300, gt=0)
     """Size D of the token embeddings."""
     window: int | None = Field(default=None, gt=0)
@@ -156,10 +157,10 @@ class AlignConfig(StageConfig):
     """Which tokens count as the same beforehand: equal bytes, or (as in the papers) equal raw strings."""
     num_anchors: int | None = Field(default=None, gt=0)
     """Use only the commonest anchors, this many; ``tokalign`` takes 300."""
-    mapping: Literal["vecmap", "procrustes", "muse", "relative"] | None = None
+    mapping: Literal["vecmap", "procrustes", "muse", "relative", "none"] | None = None
     """How the two embedding spaces become one: ``vecmap`` (whitened orthogonal map), ``procrustes`` (one rotation),
-    ``muse`` (a rotation refined on what it finds) or ``relative`` (likeness to the anchors). Left out: ``relative``
-    for ``tokalign``, else ``vecmap``."""
+    ``muse`` (a rotation refined on what it finds), ``relative`` (likeness to the anchors) or ``none`` (they are one
+    already: vectors of your own). Left out: ``relative`` for ``tokalign``, else ``vecmap``."""
     start: Literal["anchors", "unsupervised"] = "anchors"
     """What the map begins with: shared tokens, or nothing but how similarities are distributed on both sides."""
     self_learning: bool | None = None
@@ -167,8 +168,8 @@ class AlignConfig(StageConfig):
     method's preset has it (``tokalign++`` does, ``auto`` does not)."""
     mapping_options: MappingSettings = MappingSettings()
     """Choices of the map in which it shall differ from its preset."""
-    csls_neighbors: int = Field(default=10, gt=0)
-    """Neighbourhood size of cross-domain similarity local scaling."""
+    csls_neighbors: int = Field(default=10, ge=0)
+    """Neighbourhood size of cross-domain similarity local scaling; 0 compares by cosine."""
     top_k: int = Field(default=8, ge=1, le=64)
     """Source tokens kept for each target token."""
     view: Literal["top-k", "one-best", "one-to-one"] | None = None
