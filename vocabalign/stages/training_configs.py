@@ -45,6 +45,17 @@ class TrainingOptions(Config):
     """Steps between checkpoints; an interrupted run goes on from the last one."""
     evaluate_every: int | None = Field(default=None, gt=0)
     """Steps between scores on the held-out text, where there is one."""
+    patience: int | None = Field(default=None, gt=0)
+    """End a stage after this many scores in a row that are no better than one before; None: never."""
+    loss_spike: float | None = Field(default=2.0, gt=1)
+    """A loss (median of 5 steps) of so many times the one before (median of 64) counts as diverged, as one that is no
+    number does: the run goes back to its last good state with a lower learning rate; None: spikes are let pass."""
+    gradient_spike: float | None = Field(default=1000.0, gt=1)
+    """The same for the norm of the gradient in one step, before clipping."""
+    max_rollbacks: int = Field(default=3, ge=0)
+    """How often a run goes back before it gives up."""
+    rollback_rate_factor: float = Field(default=0.5, gt=0, lt=1)
+    """What the learning rate of the stage is multiplied by each time."""
     heldout_share: float = Field(default=0.0, ge=0, lt=1)
     """Share of the corpus that is held out for these scores: by a hash of each document, so that copies of one are
     never on both sides."""

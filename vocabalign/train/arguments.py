@@ -72,14 +72,14 @@ def training_arguments(
     arithmetic = pick_dtype(dtype, where)
     values = {
         "bf16": arithmetic == torch.bfloat16,
-        "report_to": "none",
         "optim": "adamw_torch_fused" if where.type in ("cpu", "cuda") else "adamw_torch",
-        "logging_strategy": "steps" if extra.get("report_to", "none") not in ("none", []) else "no",
-        "logging_nan_inf_filter": False,  # NaN ends the run by name, and the filter costs time
+        "logging_strategy": "no",
+        "logging_nan_inf_filter": False,  # NaN is looked for at each step, and the filter costs time
         "ddp_find_unused_parameters": False,
         "dataloader_pin_memory": False,
         "log_level": "error",
         **extra,
+        "report_to": "none",  # our recorder tells the trackers
     }
     try:
         arguments = TrainingArguments(

@@ -10,6 +10,10 @@ from typing import TYPE_CHECKING, Any
 from transformers import TrainerCallback
 
 from vocabalign.progress import Progress
+from vocabalign.train.best import Best, keep_best, mend_best, read_best
+from vocabalign.train.divergence import Diverged, find_divergence
+from vocabalign.train.heldout import BITS_PER_BYTE
+from vocabalign.train.trackers import Trackers
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel, TrainerControl, TrainerState, TrainingArguments
@@ -28,19 +32,43 @@ class Recorder:
         heldout: what to score on, if anything.
         evaluate_every: steps between scores; ``None``: only when asked.
         writes: false on all ranks but the first.
+        patience: scores without a better one after which a stage ends; None: it goes on.
+        trackers: get every line too.
     """
 
-    def __init__(self, folder: Path, heldout: HeldOut | None, evaluate_every: int | None, writes: bool) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        heldout: HeldOut | None,
+        evaluate_every: int | None,
+        writes: bool,
+        *,
+        patience: int | None = None,
+        trackers: Trackers | None = None,
+    ) -> None:
         self.path, self.heldout, self.evaluate_every, self.writes = folder / METRICS, heldout, evaluate_every, writes
+        self.patience, self.trackers = patience, trackers
         self.lines: list[dict[str, Any]] = []
+        if writes:
+            mend_best(folder)
 
     def keep_until(self, step: int) -> None:
-        """Forget what was recorded after ``step``: the run goes on from there."""
+        """Forget what was recorded after ``step``: the run goes on from there.
+
+        A rollback is recorded at the step that it goes back to, so it is not forgotten.
+        """
         if self.path.exists():
             lines = map(_parse, self.path.read_text().splitlines())
-            self.lines = [line for line in lines if line and line["step"] <= step]
+            self.lines = [line for line in lines if line]
+        self.rewind(step)
+
+    def rewind(self, step: int) -> None:
+        """``keep_until`` for what this process has recorded itself."""
+        self.lines = [line for line in self.lines if line["step"] <= step]
         if self.writes:
-            self.path.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+            new = self.path.with_suffix(".new")
+            new.write_text("".join(json.dumps(line) + "\n" for line in self.lines))
+            new.replace(self.path)  # at once: other ranks may be reading it
 
     def add(self, line: dict[str, Any]) -> None:
         """Append a line and let it reach the file at once."""
@@ -48,17 +76,53 @@ class Recorder:
         if self.writes:
             with self.path.open("a") as file:
                 file.write(json.dumps(line) + "\n")
+            if self.trackers is not None:
+                self.trackers.log(line)
 
-    def score(self, model: PreTrainedModel, step: int) -> float | None:
-        """Bits per byte at ``step``; not computed again where an interrupted run already had it."""
+    def score(self, model: PreTrainedModel, step: int, stage: str | None = None) -> float | None:
+        """Bits per byte at ``step``; not computed again where an interrupted run already had it.
+
+        Those of each domain and language are recorded beside it.
+        """
         if self.heldout is None:
             return None
         for line in self.lines:
-            if line["step"] == step and "heldout_bits_per_byte" in line:
-                return float(line["heldout_bits_per_byte"])
-        value = round(self.heldout.bits_per_byte(model), 6)
-        self.add({"step": step, "heldout_bits_per_byte": value})
-        return value
+            if line["step"] == step and BITS_PER_BYTE in line:
+                return float(line[BITS_PER_BYTE])
+        scores = self.heldout.scores(model)
+        self.add({"step": step, **({"stage": stage} if stage else {}), **scores})
+        return float(scores[BITS_PER_BYTE])
+
+    def rollbacks(self, stage: str | None = None) -> list[dict[str, Any]]:
+        """What was told of each time that a run (or a stage of it) went back to its last good state."""
+        found = [line["rollback"] | {"stage": line["stage"]} for line in self.lines if "rollback" in line]
+        return [rollback for rollback in found if stage in (None, rollback["stage"])]
+
+    def has_stopped(self, stage: str) -> bool:
+        """Whether a stage ended early for want of better scores."""
+        return any(line.get("stopped_early") and line["stage"] == stage for line in self.lines)
+
+    def patience_is_over(self, stage: str) -> bool:
+        """Whether the last scores of a stage, as many as ``patience`` says, were all no better than one before."""
+        scores = [line[BITS_PER_BYTE] for line in self.lines if line.get("stage") == stage and BITS_PER_BYTE in line]
+        if self.patience is None or len(scores) <= self.patience:
+            return False
+        return min(scores[-self.patience :]) >= min(scores[: -self.patience])
+
+    def close(self) -> None:
+        """Let the trackers finish."""
+        if self.trackers is not None:
+            self.trackers.close()
+
+    def summary(self) -> dict[str, Any]:
+        """What the manifest says of rollbacks, early ends and the best score, where there were any."""
+        found: dict[str, Any] = {}
+        if self.rollbacks():
+            found["rollbacks"] = self.rollbacks()
+        stopped = [line["stage"] for line in self.lines if line.get("stopped_early")]
+        if stopped:
+            found["stopped_early"] = stopped
+        return found
 
     def last(self, key: str) -> float | None:
         """The last recorded value of ``key``."""
@@ -74,7 +138,7 @@ def _parse(text: str) -> dict[str, Any] | None:
 
 
 class RecordSteps(TrainerCallback):
-    """Records every step of one stage.
+    """Records every step of one stage, and ends it where it diverged or does not get better.
 
     Args:
         recorder: of the run.
@@ -90,26 +154,38 @@ class RecordSteps(TrainerCallback):
         self.bar: Progress | None = None
         self.seconds = 0.0
         self.steps = 0
+        self.losses: list[float] = []
+        self.gradient_norms: list[float] = []
 
     def on_train_begin(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """Start the bar where the stage stands."""
         self.bar = Progress(self.stage, args.max_steps)
         self.bar.done = state.global_step
+        mine = [line for line in self.recorder.lines if line.get("stage") == self.stage and "loss" in line]
+        self.losses = [line["loss"] for line in mine]
+        self.gradient_norms = [line["gradient_norm"] for line in mine]
         self.started = time.perf_counter()
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
-        """Write the step's line; score where it is time to."""
+        """Write the step's line; score where it is time to.
+
+        Raises:
+            Diverged: the loss or the gradient is no number, or a spike.
+        """
         assert self.trainer is not None and self.bar is not None
         self.steps += 1
         now = time.perf_counter()
         self.seconds += now - self.started
         step = self.first_step + state.global_step
-        parts = self.trainer.take_parts()
+        parts = {name: round(value, 6) for name, value in self.trainer.take_parts().items()}
+        norm = round(self.trainer.gradient_norm(), 6)
+        self._check(step, state.global_step, parts["loss"], norm)
         self.recorder.add(
             {
                 "step": step,
                 "stage": self.stage,
-                **{name: round(value, 6) for name, value in parts.items()},
+                **parts,
+                "gradient_norm": norm,
                 "learning_rate": self.trainer.learning_rate_at(state.global_step - 1),
                 "tokens": step * self.tokens_per_step,
             }
@@ -117,8 +193,33 @@ class RecordSteps(TrainerCallback):
         self.bar.advance(1, f"loss {parts['loss']:.3f}, {self.tokens_per_second:,.0f} tokens/s")
         every = self.recorder.evaluate_every
         if every and step % every == 0:
-            self.recorder.score(self.trainer.accelerator.unwrap_model(self.trainer.model), step)
+            self._score(step, control)
         self.started = time.perf_counter()  # time for scores and checkpoints is not training time
+
+    def _check(self, step: int, step_of_stage: int, loss: float, norm: float) -> None:
+        assert self.trainer is not None
+        self.losses.append(loss)
+        self.gradient_norms.append(norm)
+        options = self.trainer.options
+        reason = find_divergence(self.losses, self.gradient_norms, options.loss_spike, options.gradient_spike)
+        if reason is not None:
+            raise Diverged(step, reason, self.trainer.documents_of(step_of_stage))
+
+    def _score(self, step: int, control: TrainerControl) -> None:
+        """Score the model, keep its weights if they are the best so far, end the stage if patience is over."""
+        assert self.trainer is not None
+        value = self.recorder.score(self.trainer.accelerator.unwrap_model(self.trainer.model), step, self.stage)
+        if value is None:
+            return
+        best = read_best(self.recorder.path.parent)
+        if best is None or value < best.bits_per_byte:
+            weights = self.trainer.whole_weights()
+            if self.recorder.writes:
+                keep_best(self.recorder.path.parent, Best(step, value), weights)
+            self.trainer.accelerator.wait_for_everyone()
+        if self.recorder.patience_is_over(self.stage):
+            self.recorder.add({"step": step, "stage": self.stage, "stopped_early": True})
+            control.should_training_stop = control.should_save = True
 
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **_: Any) -> None:
         """A checkpoint was written: that was no training time."""

@@ -27,8 +27,9 @@ from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.head import check_head, check_vocabulary_fits
 from vocabalign.train.heldout import HeldOut
-from vocabalign.train.recorder import METRICS
+from vocabalign.train.recorder import METRICS, Recorder
 from vocabalign.train.texts import HELDOUT
+from vocabalign.train.trackers import Trackers, tracker_names
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -170,3 +171,24 @@ def read_heldout(
         return None
     text = read_heldout_text(files, HELDOUT_BYTES)
     return HeldOut(text, vocabulary, context, options.batch_size)
+
+
+def open_recorder(config: FinetuneConfig | DistillConfig, run: Run, heldout: HeldOut | None) -> Recorder:
+    """What records a run: ``metrics.jsonl`` in its work folder, and the trackers that ``trainer.report_to`` names.
+
+    TensorBoard's files go to the folder that TENSORBOARD_LOGGING_DIR names, else to ``trackers`` beside the artefact.
+
+    Raises:
+        ConfigError: a tracker is unknown, or an early end is asked for without scores.
+    """
+    options = config.training
+    if options.patience is not None and (heldout is None or options.evaluate_every is None):
+        raise ConfigError(
+            "training.patience ends a stage by its scores, and there are none: give held-out text (heldout, or "
+            "training.heldout_share) and training.evaluate_every."
+        )
+    out = Path(config.out).absolute()
+    folder = Path(os.environ.get("TENSORBOARD_LOGGING_DIR") or out.parent / "trackers")
+    names = tracker_names(config.trainer.get("report_to")) if is_main() else []
+    trackers = Trackers(names, folder, str(config.trainer.get("run_name") or out.name), config.model_dump(mode="json"))
+    return Recorder(run.work, heldout, options.evaluate_every, is_main(), patience=options.patience, trackers=trackers)

@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from vocabalign.memory import keep_freed_memory
-from vocabalign.models import move
+from vocabalign.models import context_length, move
 from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
 from vocabalign.train.arguments import training_arguments
 from vocabalign.train.checkpoints import last_complete, step_of
 from vocabalign.train.data import Blocks, Documents, Fragment, say_epochs, tokenize
 from vocabalign.train.head import separates_documents, takes_positions
 from vocabalign.train.rate_range import range_test, remember_rate, remembered_rate
-from vocabalign.train.recorder import Recorder
-from vocabalign.train.run import Run, Trainee, is_main, main_first, read_heldout, sequence_length
+from vocabalign.train.run import Run, Trainee, is_main, main_first, open_recorder, read_heldout, sequence_length
 from vocabalign.train.stage_switch import EndStage, has_stopped_paying, losses_of
 from vocabalign.train.texts import HELDOUT, training_texts
 from vocabalign.train.trainer import Objective, train_stage
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("vocabalign")
+SCORED_WINDOW = 512
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,8 @@ def train_parts(
     options, model = config.training, trainee.model
     parts = [part for part in parts if part.steps]
     total = sum(part.steps for part in parts)
-    heldout = read_heldout(config, run, trainee.vocabulary, blocks.context)
-    recorder = Recorder(run.work, heldout, options.evaluate_every, is_main())
+    heldout = read_heldout(config, run, trainee.vocabulary, _scoring_window(model, blocks.context))
+    recorder = open_recorder(config, run, heldout)
     done = [step_of(last_complete(run.work / part.name)) for part in parts]
     started = max((i for i, steps in enumerate(done) if steps), default=0)
     recorder.keep_until(sum(done[: started + 1]))
@@ -133,7 +133,7 @@ def train_parts(
             callbacks=[EndStage(recorder, part.name)] if part.ends_early else [],
         )
         speeds.append(speed)
-        first_step += step_of(last_complete(run.work / part.name)) if part.ends_early else steps
+        first_step += step_of(last_complete(run.work / part.name))  # an end may come early
         if part.ends_early and is_main():
             run.metrics[f"{part.name}_steps"] = first_step
     run.metrics.update(
@@ -145,7 +145,9 @@ def train_parts(
     )
     if heldout is not None:
         run.metrics["heldout_bits_per_byte_before"] = recorder.score(model, 0)
-        run.metrics["heldout_bits_per_byte"] = recorder.score(model, total)
+        run.metrics["heldout_bits_per_byte"] = recorder.score(model, first_step)
+    run.metrics.update(recorder.summary())
+    recorder.close()
 
 
 def _tested_rate(
@@ -174,6 +176,11 @@ def _tested_rate(
             remember_rate(run.work, part.name, rate)
     run.metrics[f"{part.name}_learning_rate"] = rate
     return rate
+
+
+def _scoring_window(model: PreTrainedModel, context: int) -> int:
+    """Tokens in a window of held-out text: as ``evaluate`` has them, however short the sequences of training are."""
+    return max(context, min(SCORED_WINDOW, context_length(model) or context))
 
 
 def context_of(config: FinetuneConfig | DistillConfig, trainee: Trainee) -> int:

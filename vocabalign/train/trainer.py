@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import math
+import gc
 import shutil
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -15,14 +15,17 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
-from transformers import PrinterCallback, Trainer, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from vocabalign.errors import TrainingError
 from vocabalign.losses.fused import IGNORE
 from vocabalign.stages import TrainingOptions
 from vocabalign.train.checkpoints import PREFIX, is_disk_full, last_complete, mark_complete, step_of
 from vocabalign.train.data import Blocks
+from vocabalign.train.divergence import Diverged
+from vocabalign.train.learning_rates import learning_rate_factor
 from vocabalign.train.recorder import Recorder, RecordSteps
+from vocabalign.train.rollback import forget_start, go_back, is_sharded, keep_start
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -47,6 +50,7 @@ class StageTrainer(Trainer):
         objective: the loss; it must divide by the number of items that it is given.
         options: schedule.
         record: gets every step.
+        rate_scale: multiplies the learning rate; below 1 after rollbacks.
     """
 
     def __init__(
@@ -58,8 +62,10 @@ class StageTrainer(Trainer):
         objective: Objective,
         options: TrainingOptions,
         record: RecordSteps,
+        rate_scale: float = 1.0,
     ) -> None:
         self.blocks, self.first_batch, self.options = blocks, first_batch, options
+        self.rate_scale, self._last_norm = rate_scale, 0.0
         self.parts: dict[str, Tensor] = {}
         super().__init__(model=model, args=arguments, callbacks=[record])
         self.remove_callback(PrinterCallback)
@@ -68,6 +74,15 @@ class StageTrainer(Trainer):
         self.loss_is_scaled_for_ga = True
         self.raw_model = model
         model.forward = types.MethodType(lambda this, num_items, **batch: objective(this, batch, num_items), model)
+
+    def forget(self) -> None:
+        """Let go of what wraps the model, so that its hooks are gone before another trainer takes it."""
+        self.accelerator.free_memory()
+        self.model_wrapped = self.model = self.raw_model
+        self.optimizer = self.lr_scheduler = None
+        self.callback_handler.callbacks.clear()
+        self.callback_handler.model = self.callback_handler.optimizer = self.callback_handler.train_dataloader = None
+        gc.collect()
 
     def restore_forward(self) -> None:
         """Give the model its own ``forward`` back."""
@@ -93,6 +108,7 @@ class StageTrainer(Trainer):
         count = torch.stack([batch["labels"].ne(IGNORE).sum() for batch in batch_samples]).sum().to(device)
         if self.args.world_size > 1:
             count = self.accelerator.gather(count[None]).sum()
+        count = count.clamp(min=1)  # where all text of a step is only read, the loss is 0
         return count.double() if device.type != "mps" else count.float()
 
     # ------------------------------------------------------------------ loss
@@ -103,11 +119,6 @@ class StageTrainer(Trainer):
         """The objective; multiplied by the ranks, because gradients are averaged over them."""
         parts = model(num_items=num_items_in_batch, **inputs)
         loss = parts["loss"]
-        if not torch.isfinite(loss):
-            raise TrainingError(
-                f"The loss is {loss.item()} at step {self.state.global_step + 1}: use a lower learning rate, or look "
-                "at the text of that step; the last checkpoint is kept."
-            )
         for name, value in parts.items():
             self.parts[name] = self.parts.get(name, 0) + value.detach()
         loss = loss * self.args.world_size
@@ -122,6 +133,28 @@ class StageTrainer(Trainer):
         self.parts = {}
         return parts
 
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        self._last_norm = super()._get_grad_norm(model, grad_norm)
+        return self._last_norm
+
+    def gradient_norm(self) -> float:
+        """Of the step that just ended, before clipping, over all ranks."""
+        norm = self._last_norm
+        return float(norm.full_tensor() if hasattr(norm, "full_tensor") else norm)
+
+    def documents_of(self, step: int) -> list[str]:
+        """What a step of this stage (from 1) read on all ranks, for people."""
+        size = self.args.per_device_train_batch_size * self.args.world_size
+        accumulation = self.args.gradient_accumulation_steps
+        first = (self.first_batch + (step - 1) * accumulation) * size
+        return self.blocks.names(range(first, first + accumulation * size))
+
+    def whole_weights(self) -> dict[str, Tensor]:
+        """The model's tensors under their names in memory; every rank must ask, the first one gets them."""
+        if is_sharded(self.args):
+            return cast(dict[str, Tensor], self.accelerator.get_state_dict(self.model_wrapped))
+        return self.raw_model.state_dict()
+
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: Trainer would walk through all parameters at every step."""
         return 0
@@ -129,13 +162,15 @@ class StageTrainer(Trainer):
     # -------------------------------------------------------------- schedule
 
     def learning_rate_factor(self, step: int) -> float:
-        """Linear rise, then a cosine down to the final share; ``step`` counts from 0."""
-        warmup = math.ceil(self.options.warmup_share * self.args.max_steps)
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        progress = min(1.0, (step - warmup) / max(1, self.args.max_steps - 1 - warmup))
-        final = self.options.final_learning_rate_share
-        return final + (1 - final) * 0.5 * (1 + math.cos(math.pi * progress))
+        """Share of the peak by the configuration's schedule and the rollbacks; ``step`` counts from 0."""
+        return self.rate_scale * learning_rate_factor(
+            self.options.schedule,
+            step,
+            self.args.max_steps,
+            warmup_share=self.options.warmup_share,
+            decay_share=self.options.decay_share,
+            final_share=self.options.final_learning_rate_share,
+        )
 
     def learning_rate_at(self, step: int) -> float:
         """The rate that the step was (or will be) taken with."""
@@ -147,6 +182,16 @@ class StageTrainer(Trainer):
             self.lr_scheduler = LambdaLR(optimizer or cast(Optimizer, self.optimizer), self.learning_rate_factor)
             self._created_lr_scheduler = True
         return self.lr_scheduler
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is not None and self.rate_scale != 1 and self.optimizer is not None:
+            # The checkpoint has the rate of its next step as it was before the rollback.
+            factor = self.learning_rate_factor(cast(LambdaLR, self.lr_scheduler).last_epoch)
+            for group, rate in zip(
+                self.optimizer.param_groups, cast(LambdaLR, self.lr_scheduler).base_lrs, strict=True
+            ):
+                group["lr"] = rate * factor
 
     # ----------------------------------------------------------- checkpoints
 
@@ -214,26 +259,47 @@ def train_stage(
     *,
     name: str,
     first_step: int = 0,
+    callbacks: Sequence[TrainerCallback] = (),
 ) -> float:
     """Train ``model`` in place for one stage, going on from its last whole checkpoint if there is one.
+
+    After a loss that is no number or a spike it goes back to its last good state, with a lower learning rate.
 
     Returns:
         Input tokens per second of the steps done now; 0 where none was left to do.
 
     Raises:
-        TrainingError: the loss is not finite, or the disk is full.
+        TrainingError: training diverges whatever the rate, or the disk is full.
     """
     tokens_per_step = options.batch_size * options.accumulation * arguments.world_size * blocks.context
-    record = RecordSteps(recorder, name, first_step, tokens_per_step)
-    trainer = StageTrainer(model, arguments, blocks, first_step * options.accumulation, objective, options, record)
-    checkpoint = last_complete(Path(str(arguments.output_dir)))
+    folder = Path(str(arguments.output_dir))
     if options.gradient_checkpointing:
         enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
         enable()
-    try:
-        trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-    finally:
-        trainer.restore_forward()
-        if record.bar is not None:
-            record.bar.close()
+    if last_complete(folder) is None:
+        keep_start(folder, model, arguments)
+    if recorder.has_stopped(name):
+        arguments.max_steps = step_of(last_complete(folder))
+    while True:
+        record = RecordSteps(recorder, name, first_step, tokens_per_step)
+        scale = options.rollback_rate_factor ** len(recorder.rollbacks(name))
+        trainer = StageTrainer(
+            model, arguments, blocks, first_step * options.accumulation, objective, options, record, scale
+        )
+        for callback in callbacks:
+            trainer.add_callback(callback)
+        checkpoint = last_complete(folder)
+        try:
+            trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            break
+        except Diverged as error:
+            diverged = error
+        finally:
+            trainer.restore_forward()
+            if record.bar is not None:
+                record.bar.close()
+        trainer.forget()
+        del trainer
+        go_back(diverged, recorder, name, first_step, folder, model, options, arguments)
+    forget_start(folder)
     return record.tokens_per_second
