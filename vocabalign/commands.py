@@ -12,15 +12,16 @@ import click
 
 from vocabalign.config import StageConfig, make_config, merge, parse_overrides, read_yaml
 from vocabalign.console import as_text, is_main_process, model_table, show, show_plan, start_logging
-from vocabalign.errors import ArtifactError, ConfigError, VerificationError
+from vocabalign.errors import ArtifactError, ConfigError, HubError, VerificationError
 from vocabalign.fingerprints import MANIFEST
 from vocabalign.folders import make_folder
 from vocabalign.manifests import read_manifest
+from vocabalign.models import resolve
 from vocabalign.progress import logger
 from vocabalign.shipped import find_shipped, shipped_files
 from vocabalign.stages import STAGES, EvaluateConfig
 
-FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run", "values")
+FLAGS_OF_COMMANDS = ("config_file", "overrides", "as_json", "dry_run", "values", "push_to_hub")
 
 
 def run_stage_command(
@@ -32,15 +33,41 @@ def run_stage_command(
     if options["dry_run"]:
         show_plan([(stage, config)], options["as_json"])
         return
+    repository = options.get("push_to_hub")
+    refuse_repository(repository)
     out = STAGES[stage].run(config)
     if not is_main_process():
         return
     manifest = read_manifest(out)
     result = {key: manifest[key] for key in ("stage", "seconds", "peak_memory_bytes", "metrics")}
+    result |= pushed(out, repository)
     text = f"{out} written in {manifest['seconds']:.0f} s"
     if describe is not None:
         text = f"{describe(manifest['metrics'])}\n\n{text}"
     show({"out": str(out), **result}, options["as_json"], text)
+
+
+def refuse_repository(repository: str | None) -> None:
+    """A model that cannot be pushed is told before it is made."""
+    if repository and is_main_process():
+        from vocabalign.hub import check_repository
+
+        check_repository(repository)
+
+
+def pushed(folder: Path, repository: str | None) -> dict[str, str]:
+    """Push a model where that was asked for, and say where to; what fails leaves the model whole, and says so."""
+    if not repository:
+        return {}
+    from vocabalign.hub import push_model
+
+    try:
+        return {"pushed_to": push_model(folder, repository)}
+    except HubError as error:
+        raise HubError(
+            f"{folder} is whole, but was not pushed; 'vocabalign verify {folder} --push-to-hub {repository}' tries "
+            f"again. {error}"
+        ) from error
 
 
 def stage_config(stage: str, options: dict[str, Any]) -> StageConfig:
@@ -83,9 +110,10 @@ def run_evaluate(models: tuple[str, ...], options: dict[str, Any]) -> None:
     show(metrics, options["as_json"], "" if options["as_json"] else model_table(metrics))
 
 
-def run_verify(folder: str, full: bool | None, as_json: bool) -> None:
-    """Verify a model folder; raises with exit code 1 when a check fails."""
+def run_verify(folder: str, full: bool | None, repository: str | None, as_json: bool) -> None:
+    """Verify a model folder, and push it when it is sound; raises with exit code 1 when a check fails."""
     start_logging()
+    refuse_repository(repository)
     from vocabalign.transplantation.verify import verify_model
 
     try:
@@ -96,7 +124,7 @@ def run_verify(folder: str, full: bool | None, as_json: bool) -> None:
         show({"folder": folder, "ok": False, "error": str(error)}, as_json, "")
         raise click.exceptions.Exit(1) from error
     lines = [f"{'ok  ' if check['ok'] else 'FAIL'} {check['name']}: {check['detail']}" for check in result["checks"]]
-    show({**result, "ok": True}, as_json, "\n".join(lines))
+    show({**result, "ok": True, **pushed(resolve(folder), repository)}, as_json, "\n".join(lines))
 
 
 def run_inspect(a: str, b: str | None, corpus: tuple[str, ...], html: str | None, options: dict[str, Any]) -> None:
@@ -180,7 +208,12 @@ def run_adapt(options: dict[str, Any]) -> None:
             names = ", ".join(known)
             raise ConfigError(f"In {options['config_file']}: unknown key '{unknown[0]}' (known keys: {names}).")
         options |= {key: value for key, value in in_file.items() if options[key] in (None, ())}
-    run_and_show(adaptation_pipeline(options), options)
+    pipeline = adaptation_pipeline(options)
+    repository = None if options["dry_run"] else options.get("push_to_hub")
+    refuse_repository(repository)
+    run_and_show(pipeline, options)
+    if is_main_process():
+        pushed(pipeline.out / ("distilled" if options.get("teacher") else "finetuned"), repository)
 
 
 def run_report(run: str | None, options: dict[str, Any]) -> None:

@@ -41,3 +41,11 @@ class VerificationError(VocabAlignError):
 
 class TrainingError(VocabAlignError):
     """Training that cannot start or cannot go on."""
+
+
+class HubError(VocabAlignError):
+    """A repository on the Hugging Face Hub that a model cannot be pushed to."""
+
+
+class ServerError(VocabAlignError):
+    """A teacher behind a URL that does not answer, or answers what cannot be used."""

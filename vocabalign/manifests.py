@@ -66,8 +66,14 @@ def stage_inputs(stage: str, config: StageConfig) -> dict[str, list[str]]:
     for name in STAGES[stage].inputs:
         value = getattr(config, name)
         values = value if isinstance(value, list) else list(value.values()) if isinstance(value, dict) else [value]
-        inputs[name] = [str(resolve(item)) if _is_reference(item) else str(item) for item in values if item]
+        found = [item for item in values if item and not _is_no_path(name, item)]
+        inputs[name] = [str(resolve(item)) if _is_reference(item) else str(item) for item in found]
     return inputs
+
+
+def _is_no_path(name: str, item: object) -> bool:
+    """A teacher that is the student itself, or behind a URL: what it is, the settings say."""
+    return name == "teacher" and (item == "self" or str(item).startswith(("http://", "https://")))
 
 
 def _is_reference(item: object) -> bool:
@@ -89,7 +95,7 @@ def code_version(stage: str) -> str:
     folders = [root / package for package in STAGES[stage].packages]
     files = sorted(path for folder in folders for path in folder.rglob("*.py"))
     names = ("lexicon.py", "lexicon_files.py", "lexicon_table.py", "models.py", "token_embeddings.py")
-    files += [root / name for name in names]
+    files += [root / name for name in (*names, "measures.py", "model_card.py")]
     digests = [f"{path.relative_to(root).as_posix()}\0{fingerprint_file(path)}" for path in files]
     python = "{}.{}".format(*sys.version_info)  # the standard library is also text to learn from
     return digest_of([python, *digests])[:16]

@@ -72,6 +72,12 @@ def out_option(command: Command) -> Command:
     return click.option("--out", type=click.Path(), metavar="DIR", help="Folder of the artefact to write.")(command)
 
 
+def hub_option(command: Command) -> Command:
+    """Models can be pushed to the Hub when they are whole."""
+    text = "Afterwards upload the model to this repository of the Hugging Face Hub; a new one is private."
+    return click.option("--push-to-hub", metavar="USER/NAME", help=text)(command)
+
+
 def row_sources(command: Command) -> Command:
     """What some ways of making rows need."""
     options = [

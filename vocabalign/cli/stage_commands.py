@@ -6,7 +6,15 @@ from typing import Any
 
 import click
 
-from vocabalign.cli.options import common, corpus_option, out_option, row_sources, run_stage, token_overrides
+from vocabalign.cli.options import (
+    common,
+    corpus_option,
+    hub_option,
+    out_option,
+    row_sources,
+    run_stage,
+    token_overrides,
+)
 
 
 @click.command()
@@ -88,6 +96,7 @@ def align(**options: Any) -> None:
 @click.option("--untie", is_flag=True, default=None, help="Give tied embeddings a head of their own.")
 @click.option("--pad-to-multiple-of", type=int, metavar="N", help="Round the number of rows up.")
 @token_overrides
+@hub_option
 @out_option
 @common
 def transplant(**options: Any) -> None:
@@ -101,6 +110,7 @@ def transplant(**options: Any) -> None:
 @click.option("--heldout", multiple=True, metavar="FILE", help="Text for scores during training; may repeat.")
 @click.option("--source", metavar="MODEL", help="The model before its transplant, to learn from.")
 @click.option("--steps", type=int, help="Optimizer steps in all.")
+@hub_option
 @out_option
 @common
 def finetune(**options: Any) -> None:
@@ -114,6 +124,7 @@ def finetune(**options: Any) -> None:
 @corpus_option
 @click.option("--heldout", multiple=True, metavar="FILE", help="Text for scores during training; may repeat.")
 @click.option("--steps", type=int, help="Optimizer steps in all.")
+@hub_option
 @out_option
 @common
 def distill(**options: Any) -> None:

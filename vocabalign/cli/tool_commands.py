@@ -7,18 +7,27 @@ from typing import Any
 
 import click
 
-from vocabalign.cli.options import common, corpus_option, everywhere, out_option, row_sources, token_overrides
+from vocabalign.cli.options import (
+    common,
+    corpus_option,
+    everywhere,
+    hub_option,
+    out_option,
+    row_sources,
+    token_overrides,
+)
 
 
 @click.command()
 @click.argument("folder", metavar="DIR")
 @click.option("--full/--files-only", default=None, help="Load the whole model (the default below 2 GB) or not.")
+@hub_option
 @everywhere
-def verify(folder: str, full: bool | None, as_json: bool, **_: Any) -> None:
-    """Check a model folder by reloading it the way users will."""
+def verify(folder: str, full: bool | None, push_to_hub: str | None, as_json: bool, **_: Any) -> None:
+    """Check a model folder by reloading it the way users will; with --push-to-hub, upload it when it is sound."""
     from vocabalign.commands import run_verify
 
-    run_verify(folder, full, as_json)
+    run_verify(folder, full, push_to_hub, as_json)
 
 
 @click.command()
@@ -61,6 +70,7 @@ def run_command(pipeline: str, **options: Any) -> None:
 @token_overrides
 @corpus_option
 @out_option
+@hub_option
 @common
 def adapt(**options: Any) -> None:
     """The whole way, from a source model and a target tokenizer to the fine-tuned model."""

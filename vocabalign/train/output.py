@@ -6,14 +6,16 @@ import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from vocabalign.errors import TrainingError, VerificationError
 from vocabalign.fingerprints import MANIFEST
+from vocabalign.model_card import corpus_languages, measured_rows, write_card
 from vocabalign.models import load_model
+from vocabalign.train.best import load_best, read_best
 from vocabalign.train.recorder import METRICS
 from vocabalign.train.run import Run, Trainee
 
@@ -21,7 +23,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 logger = logging.getLogger("vocabalign")
+LICENCES = "The licences of the source model, the tokenizer and any teacher apply."
 RELOAD_BYTES = 2 * 1000**3
+LAST = "last"
 FOLDER_BYTES = 50 * 1000**2
 # What training makes anew; everything else in a model folder is taken along as it is.
 _WEIGHTS = tuple(
@@ -32,8 +36,15 @@ _NOT_COPIED = frozenset({MANIFEST, METRICS, "README.md", "verification.json", ".
 _NOT_IN_CARD = frozenset({"tokens_per_second"})
 
 
-def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str]) -> None:
+def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str], corpus: Sequence[str] = ()) -> None:
     """An ordinary Hugging Face folder: weights in the input's dtype, all other files as they were.
+
+    Args:
+        run: the stage's run; nothing is written where it has no folder.
+        trainee: the trained model.
+        title: heading of its card.
+        lines: what was done, for its card.
+        corpus: text whose languages the card names.
 
     Raises:
         TrainingError: a weight is not a number in the input's dtype.
@@ -41,6 +52,7 @@ def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str]) ->
     """
     if run.folder is None:
         return
+    put_best(run, trainee)
     check_finite(trainee.model, trainee.dtype)
     trainee.model.to(trainee.dtype)  # type: ignore[arg-type]  # transformers' decorator hides the signature
     trainee.model.save_pretrained(run.folder)
@@ -48,8 +60,42 @@ def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str]) ->
     metrics = run.work / METRICS
     if metrics.exists():
         shutil.copyfile(metrics, run.folder / METRICS)
-    (run.folder / "README.md").write_text(_card(title, lines, run.metrics), encoding="utf-8")
+    write_card(
+        run.folder,
+        trainee.folder,
+        title=title,
+        done=lines,
+        measures=measured_rows(run.metrics, _NOT_IN_CARD),
+        notes=[LICENCES],
+        languages=corpus_languages(corpus),
+    )
     check_reads_back(trainee.model, run.folder)
+
+
+def put_best(run: Run, trainee: Trainee) -> None:
+    """Make the trained model the best one by held-out bits per byte; the last one, if it is another, goes to ``last``.
+
+    ``run.metrics`` says which step the model is of, and both scores.
+    """
+    best, last = read_best(run.work), run.metrics.get("heldout_bits_per_byte")
+    if best is None or last is None or run.folder is None:
+        return
+    if best.bits_per_byte < last:
+        weights = {name: value.to(trainee.dtype, copy=True) for name, value in trainee.model.state_dict().items()}
+        trainee.model.save_pretrained(run.folder / LAST, state_dict=weights)
+        del weights
+        load_best(run.work, trainee.model)
+        run.metrics.update(
+            heldout_bits_per_byte=best.bits_per_byte, heldout_bits_per_byte_last=last, best_step=best.step
+        )
+        logger.info(
+            "The model is that of step %d, the best by held-out text (%.4f bits per byte); the last one (%.4f) is in "
+            "'%s' beside it.",
+            best.step,
+            best.bits_per_byte,
+            last,
+            LAST,
+        )
 
 
 def check_finite(model: PreTrainedModel, dtype: torch.dtype) -> None:
@@ -123,12 +169,3 @@ def _is_wanted(folder: Path) -> bool:
         if size > FOLDER_BYTES or "optimizer" in path.name:
             return False
     return True
-
-
-def _card(title: str, lines: Sequence[str], metrics: dict[str, Any]) -> str:
-    head = "---\nlibrary_name: transformers\npipeline_tag: text-generation\n"
-    head += "tags: [vocabalign, vocabulary-adaptation]\n---\n"
-    shown = {name.replace("_", " "): value for name, value in metrics.items() if name not in _NOT_IN_CARD}
-    table = "".join(f"| {name} | {value} |\n" for name, value in shown.items())
-    text = "\n".join(lines)
-    return f"{head}\n# {title}\n\n{text}\n\n| measure | value |\n|---|---|\n{table}"

@@ -1,4 +1,4 @@
-"""The model card: what the folder is, where it came from, how it is loaded."""
+"""The card of a transplant: which rows are new, and what they were made from."""
 
 from __future__ import annotations
 
@@ -6,47 +6,55 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from vocabalign.model_card import corpus_languages, write_card
+from vocabalign.stages import TransplantConfig
 
-def write_card(folder: Path, source: str, target: str, metrics: Mapping[str, Any]) -> None:
-    """Write ``README.md`` with the front matter that the Hub reads.
+CLASS_NAMES = {
+    "identical": "copied from the token with the same bytes",
+    "role": "copied from the special token with the same role",
+    "lexicon": "made from a lexicon",
+    "segmentation": "made from the source's own cut of the token",
+    "mean": "the mean row: nothing is known",
+    "padding": "padding",
+    "similarity": "made from similar tokens",
+    "drawn": "drawn at random, or zero",
+}
+
+
+def write_transplant_card(folder: Path, config: TransplantConfig, target: str, metrics: Mapping[str, Any]) -> None:
+    """Write ``README.md``.
 
     Args:
         folder: the model folder.
-        source: the source model, as the user named it.
-        target: the target tokenizer, as the user named it.
+        config: of the stage.
+        target: the target tokenizer, as its vocabulary is called.
         metrics: of ``transplant_model``.
     """
-    names = [Path(name).name for name in (source, target)]
-    classes = ", ".join(f"{count:,} {name}" for name, count in metrics["classes"].items() if count)
+    source, target = Path(str(config.source)).name, Path(target).name
     calibrated = "calibrated by counting" if metrics["head_calibrated"] else "not calibrated"
-    ties = "one matrix (tied)" if metrics["tied"] else "two matrices"
-    text = f"""---
-library_name: transformers
-pipeline_tag: text-generation
-base_model:
-- {names[0]}
-base_model_relation: finetune
-tags:
-- vocabalign
-- vocabulary-adaptation
----
-# {names[0]} with the vocabulary of {names[1]}
-
-The embedding and head rows of `{source}` were made anew for the tokenizer of `{target}` by
-[vocabalign](https://pypi.org/project/vocabalign/); all other weights are the source's, byte for byte. Nothing has been
-trained on top: fine-tune before serious use.
-
-* {metrics["rows"]:,} rows for {metrics["tokens"]:,} tokens: {classes}
-* input rows: {metrics["input_rows"]}; head rows: {metrics["head_rows"]}, {calibrated}; {ties}
-* `provenance.json` says for every token where its rows came from; `verification.json` what was checked
-
-```python
-from transformers import AutoModelForCausalLM, AutoTokenizer
-
-model = AutoModelForCausalLM.from_pretrained("PATH")
-tokenizer = AutoTokenizer.from_pretrained("PATH")
-```
-
-The licences of both the source model and the target tokenizer apply.
-"""
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    ties = "one matrix for both (tied)" if metrics["tied"] else "two matrices"
+    done = [
+        f"The embedding and head rows of `{source}` were made anew for the tokenizer of `{target}` by "
+        "[vocabalign](https://pypi.org/project/vocabalign/); all other weights are the source's, byte for byte.",
+        f"Embedding rows: {metrics['input_rows']}; head rows: {metrics['head_rows']}, {calibrated}; {ties}.",
+    ]
+    if config.keep_layers:
+        done.append(f"Of the source's layers these were kept: {config.keep_layers}.")
+    counts = metrics["classes"]
+    measures = [("rows", metrics["rows"]), ("tokens", metrics["tokens"])]
+    measures += [(f"rows {CLASS_NAMES.get(name, name)}", count) for name, count in counts.items() if count]
+    if "corpus_share_copied" in metrics:
+        measures.append(("share of running tokens whose rows are copied", f"{metrics['corpus_share_copied']:.2%}"))
+    write_card(
+        folder,
+        config.source,
+        title=f"{source} with the vocabulary of {target}",
+        done=done,
+        measures=measures,
+        notes=[
+            "`provenance.json` says for every token where its rows came from; `verification.json` what was checked.",
+            "A transplant that nothing was trained on top of is a start: fine-tune it before serious use.",
+            "The licences of both the source model and the target tokenizer apply.",
+        ],
+        languages=corpus_languages(config.corpus),
+    )

@@ -27,7 +27,7 @@ from vocabalign.text.probes import probe_texts
 from vocabalign.text.tokenizers import load_vocabulary, save_tokenizer
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.calibration import CorpusCounts, count_corpus, final_hidden_states
-from vocabalign.transplantation.card import write_card
+from vocabalign.transplantation.card import write_transplant_card
 from vocabalign.transplantation.chat_templates import apply_policy
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
 from vocabalign.transplantation.layers import cut_layers
@@ -126,7 +126,7 @@ def _write(
         if tokenizer is not None:
             save_tokenizer(tokenizer, writer.folder)
             writer.metrics["chat_template"] = apply_policy(config.chat_template, resolve(config.source), writer.folder)
-        write_card(writer.folder, str(config.source), target.name, writer.metrics)
+        write_transplant_card(writer.folder, config, target.name, writer.metrics)
     with _timed(seconds, "verification"):
         report = verify_model(writer.folder, full=config.verify_full)
     write_json(writer.folder / "verification.json", {**report, "folder": "."})
