@@ -1,14 +1,15 @@
 """How good the lexicons of ``tokalign``, ``tokalign++`` and ``auto`` are, on pairs of real vocabularies.
 
 python benchmarks/align_quality.py --pairs stories3M:llama2 stories260K:stories3M     # minutes on one core
-python benchmarks/align_quality.py --pairs pythia-neox:llama2 --max-bytes 3000000
-python benchmarks/align_quality.py --ablation --pairs stories3M:llama2
+python benchmarks/align_quality.py --pairs pythia-neox:llama2 --max-bytes 400000
 
-BLEU-1 both ways, exact coverage of running tokens and hubs are of held-out text. Known-pair precision is of the
+All ways are given the same token embeddings. BLEU-1 both ways, exact coverage of running tokens and hubs are of
+held-out text; BLEU-1 also by the script that most letters of a document are in. Known-pair precision is of the
 distributional layer alone: a fifth of the shared tokens is hidden from the map and looked for among all source tokens
 that have a vector, so neither their bytes nor spans nor segmentation help; by how common the token is, in thirds.
 ``strings`` and ``bytes`` say what counts as shared: the raw string, as in the papers, or the bytes. Exact coverage is
-the share of running tokens whose best source token has the same bytes.
+the share of running tokens whose best source token has the same bytes. The ablation is in ``align_ablation.py``, built
+cases in ``align_cases.py``.
 """
 
 from __future__ import annotations
@@ -36,15 +37,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "tokalign++, strings": {"method": "tokalign++", "anchors": "strings"},
     "tokalign++, bytes": {"method": "tokalign++", "anchors": "bytes"},
     "auto": {"method": "auto"},
-}
-MAPPINGS: dict[str, dict[str, Any]] = {
-    "relative": {"mapping": "relative", "num_anchors": 300},
-    "relative, unscaled": {"mapping": "relative", "num_anchors": 300, "mapping_options": {"scale_relative": False}},
-    "procrustes": {"mapping": "procrustes"},
-    "muse": {"mapping": "muse"},
-    "vecmap": {"mapping": "vecmap", "self_learning": False},
-    "vecmap, self-learning": {"mapping": "vecmap", "self_learning": True},
-    "vecmap, unsupervised": {"mapping": "vecmap", "start": "unsupervised"},
 }
 
 
@@ -87,49 +79,89 @@ def exact_by_script(lexicon: Any, source: Any, target: Any, texts: list[str]) ->
     return {name: hit / total for name, (hit, total) in sorted(shares.items(), key=lambda item: -item[1][1])}
 
 
-def measure(pair: tuple[str, str], way: dict[str, Any], options: argparse.Namespace, learned: dict) -> dict[str, Any]:
-    """Align one way; token embeddings are learned once for a pair and its number of dimensions."""
+def main_script(text: str) -> str:
+    """The script that most letters of a text are in."""
+    from collections import Counter
+
+    from vocabalign.text.scripts import character_script
+
+    found = Counter(script for script in map(character_script, text) if script)
+    return found.most_common(1)[0][0] if found else "none"
+
+
+def bleu_by_script(lexicon: Any, source: Any, target: Any, texts: list[str]) -> dict[str, dict[str, float]]:
+    """BLEU-1 both ways of the documents of each script."""
+    from vocabalign.alignment.scores import bleu1_both_ways
+
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        groups.setdefault(main_script(text), []).append(text)
+    return {script: bleu1_both_ways(lexicon, source, target, group) for script, group in sorted(groups.items())}
+
+
+def measure(way: dict[str, Any], embedding: Any, seed: int, learned: dict[str, Any]) -> dict[str, Any]:
+    """Align one way; token embeddings are learned once for a pair and kind."""
     from vocabalign.alignment.align_options import anchor_limit, match_options
     from vocabalign.alignment.align_stage import align_vocabularies
     from vocabalign.alignment.anchors import identical_source
-    from vocabalign.alignment.embeddings import learn_token_embeddings
-    from vocabalign.alignment.matching import known_pair_precision, shared_vectors
+    from vocabalign.alignment.matching import find_hidden_pairs, shared_vectors
     from vocabalign.alignment.scores import bleu1_both_ways, hub_statistics
     from vocabalign.errors import TooFewAnchorsError
-    from vocabalign.stages import AlignConfig, EmbeddingOptions
+    from vocabalign.stages import AlignConfig
 
     source, target, texts, heldout = learned["source"], learned["target"], learned["texts"], learned["heldout"]
-    embeddings = EmbeddingOptions(method=options.embedding, dimensions=options.dimensions)
-    config = AlignConfig(
-        source="-", target="-", corpus=[], out=Path("-"), embeddings=embeddings, device="cpu", seed=options.seed, **way
-    )
-    if "embeddings" not in learned:
-        learned["embeddings"] = tuple(
-            learn_token_embeddings(side, texts, embeddings, options.seed) for side in (source, target)
-        )
+    given = embeddings_of(embedding, seed, learned)
+    places = {"source": "-", "target": "-", "corpus": [], "out": Path("-")}
+    config = AlignConfig(**places, embeddings=embedding, device="cpu", seed=seed, **way)
     started = time.perf_counter()
     try:
-        result = align_vocabularies(source, target, texts, config, given=learned["embeddings"])
+        result = align_vocabularies(source, target, texts, config, given=given)
     except TooFewAnchorsError as error:
         return {"refused": str(error)}
     seconds = time.perf_counter() - started
-    # What is hidden is the same for every way: tokens shared by bytes.
-    shared = shared_vectors(identical_source(source, target, "bytes"), *learned["embeddings"])
+    known = {name: value for name, value in result.scores.items() if name.startswith("known_pair")}
     if config.anchors == "strings":
-        allowed = shared_vectors(identical_source(source, target, "strings"), *learned["embeddings"])
-    else:
-        allowed = shared
-    known = known_pair_precision(
-        *learned["embeddings"], shared, match_options(config), options.seed, anchor_limit(config), allowed
-    )
+        # What is hidden is the same for every way: tokens shared by bytes.
+        shared, used = (shared_vectors(identical_source(source, target, kind), *given) for kind in ("bytes", "strings"))
+        limit = anchor_limit(config)
+        hidden = find_hidden_pairs(*given, shared, match_options(config), seed, limit, used)
+        known = hidden.precision(given[1].counts) if hidden else {}
     return {
         **bleu1_both_ways(result.lexicon, source, target, heldout),
+        "by_script": bleu_by_script(result.lexicon, source, target, heldout),
         "exact": exact_by_script(result.lexicon, source, target, heldout),
         **hub_statistics(result.lexicon),
         **known,
         "anchors": result.scores["anchors"],
+        "weighing": result.scores.get("weighing"),
         "seconds": seconds,
     }
+
+
+def embeddings_of(embedding: Any, seed: int, learned: dict[str, Any]) -> tuple[Any, Any]:
+    """Token embeddings of both sides, of as many dimensions as half the anchors; learned once."""
+    from vocabalign.alignment.anchors import identical_source
+    from vocabalign.alignment.embeddings import learn_token_embeddings
+
+    shared = int((identical_source(learned["source"], learned["target"], "bytes") >= 0).sum())
+    fitting = embedding.model_copy(update={"dimensions": min(embedding.dimensions, max(16, shared // 6))})
+    key = fitting.model_dump_json()
+    if key not in learned:
+        sides = (learned["source"], learned["target"])
+        started = time.perf_counter()
+        learned[key] = tuple(learn_token_embeddings(side, learned["texts"], fitting, seed) for side in sides)
+        print(f"{fitting.method}, {fitting.dimensions} dimensions: {time.perf_counter() - started:.0f} s", flush=True)
+    return learned[key]
+
+
+def load_pair(text: str, root: Path, max_bytes: int, heldout_bytes: int) -> dict[str, Any]:
+    """Vocabularies and texts of ``SOURCE:TARGET``."""
+    from vocabalign.text.tokenizers import load_vocabulary
+
+    names = (text.split(":")[0], text.split(":")[1])
+    texts, heldout = corpus_of(names, root / "corpora", max_bytes, heldout_bytes)
+    source, target = (load_vocabulary(root / PLACES.get(name, f"tokenizers/{name}")) for name in names)
+    return {"source": source, "target": target, "texts": texts, "heldout": heldout}
 
 
 HEADER = f"{'':26s}{'BLEU t>s':>9s}{'s>t':>7s}{'exact':>7s}{'hubs':>7s}{'P@1':>7s}{'P@5':>7s}  P@1 by frequency"
@@ -152,53 +184,62 @@ def row(name: str, found: dict[str, Any]) -> str:
     return f"{name:26s}{cells}  {thirds:18s}{found['anchors']:7,} anchors {found['seconds']:6.0f} s"
 
 
+def parse(description: str | None) -> argparse.ArgumentParser:
+    """Arguments that both quality scripts have."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--material", type=Path, default=os.environ.get("VOCABALIGN_MATERIAL"))
+    parser.add_argument("--max-bytes", type=int, default=400_000, help="Text that embeddings and spans see.")
+    parser.add_argument("--heldout-bytes", type=int, default=200_000)
+    parser.add_argument("--dimensions", type=int, default=200)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="Write all figures there, by script too.")
+    return parser
+
+
 def main() -> None:
     """Print a table for each pair, and all figures as JSON if wished."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--material", type=Path, default=os.environ.get("VOCABALIGN_MATERIAL"))
+    from vocabalign.stages import EmbeddingOptions
+
+    parser = parse(__doc__)
     every = ["pythia-neox:llama2", "gpt2:qwen1.5", "llama2:gpt2", "stories260K:stories3M", "stories3M:llama2"]
     parser.add_argument("--pairs", nargs="+", default=every, metavar="SOURCE:TARGET")
-    parser.add_argument("--max-bytes", type=int, default=2_000_000, help="Text that embeddings and spans see.")
-    parser.add_argument("--heldout-bytes", type=int, default=200_000)
-    parser.add_argument("--embedding", default="skip-gram", help="skip-gram, cbow, fasttext, glove, ppmi.")
-    parser.add_argument("--dimensions", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--embedding", default="ppmi", help="skip-gram, cbow, fasttext, glove, ppmi.")
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--ablation", action="store_true", help="One factor at a time: the mapping of tokalign++.")
-    parser.add_argument("--json", type=Path, help="Write all figures there, by script too.")
     options = parser.parse_args()
     if options.material is None:
         parser.error("give --material, or set VOCABALIGN_MATERIAL")
-    from vocabalign.text.tokenizers import load_vocabulary
-
-    root = Path(options.material)
-    ways = {name: WAYS[name] for name in options.ways}
-    if options.ablation:
-        ways = {
-            f"{name}, {anchors}": {"method": "tokalign++", "anchors": anchors, **way}
-            for anchors in ("strings", "bytes")
-            for name, way in MAPPINGS.items()
-        }
     results: dict[str, Any] = {}
-    for text in options.pairs:
-        pair = (text.split(":")[0], text.split(":")[1])
-        learned: dict[str, Any] = {
-            side: load_vocabulary(root / PLACES.get(name, f"tokenizers/{name}"))
-            for side, name in zip(("source", "target"), pair, strict=True)
-        }
-        texts, heldout = corpus_of(pair, root / "corpora", options.max_bytes, options.heldout_bytes)
-        learned |= {"texts": texts, "heldout": heldout}
-        size = sum(len(text.encode()) for text in texts)
-        print(f"\n{pair[0]} -> {pair[1]}, {size:,} bytes of text, {options.embedding}\n{HEADER}", flush=True)
-        for name, way in ways.items():
-            results.setdefault(text, {})[name] = found = measure(pair, way, options, learned)
+    embedding = EmbeddingOptions(method=options.embedding, dimensions=options.dimensions)
+    for pair in options.pairs:
+        learned = load_pair(pair, Path(options.material), options.max_bytes, options.heldout_bytes)
+        size = sum(len(text.encode()) for text in learned["texts"])
+        print(f"\n{pair.replace(':', ' -> ')}, {size:,} bytes of text\n{HEADER}", flush=True)
+        for name in options.ways:
+            results.setdefault(pair, {})[name] = found = measure(WAYS[name], embedding, options.seed, learned)
             print(row(name, found), flush=True)
-        for name, found in results[text].items():
-            if "exact" in found:
-                shares = " ".join(f"{script} {share:.2f}" for script, share in list(found["exact"].items())[1:9])
-                print(f"exact by script, {name}: {shares}")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+            if options.json:
+                options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
+        compare(results[pair])
+
+
+def compare(results: dict[str, dict[str, Any]]) -> None:
+    """What ``auto`` gains over the best rival each way and by script, and what its evidence is worth."""
+    from vocabalign.alignment.weighing_report import told
+
+    ours = results.get("auto")
+    rivals = {name: found for name, found in results.items() if name != "auto" and "refused" not in found}
+    for way in ("bleu1_target_to_source", "bleu1_source_to_target"):
+        if ours and rivals:
+            name = max(rivals, key=lambda rival: rivals[rival][way])
+            print(f"{way}: auto {ours[way]:.4f}, best rival {rivals[name][way]:.4f} ({name})")
+            lost = {
+                script: (round(values[way], 3), round(best, 3))
+                for script, values in ours["by_script"].items()
+                if values[way] <= (best := max(found["by_script"][script][way] for found in rivals.values()))
+            }
+            print(f"  scripts of {len(ours['by_script'])} in which auto is not ahead: {lost or 'none'}")
+    for sentence in told(ours["weighing"]) if ours else []:
+        print(f"  {sentence}")
 
 
 if __name__ == "__main__":

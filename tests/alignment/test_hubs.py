@@ -60,4 +60,11 @@ def test_renumbered_sources_give_the_same_but_for_ties(seed):
 def test_nothing_to_hold():
     empty = sparse.csr_matrix((3, 4))
     assert hold_hubs_down(empty).nnz == 0
-    assert hub_capacity(30_000, 4_000) == 300 and hub_capacity(100, 10) == 20 and hub_capacity(5, 100) == 3
+    assert hub_capacity(30_000, 4_000) == 255 and hub_capacity(1_000, 10) == 125 and hub_capacity(5, 100) == 30
+
+
+def test_what_is_far_below_the_best_takes_the_lead_only_where_nothing_else_is_left():
+    dense = np.array([[0.60, 0.39, 0.01], [0.55, 0.44, 0.01], [0.52, 0.47, 0.01], [0.51, 0.48, 0.01]])
+    held = hold_hubs_down(sparse.csr_matrix(dense), 2).toarray().argmax(axis=1)
+    assert sorted(held.tolist()) == [0, 0, 1, 1]
+    assert sorted(hold_hubs_down(sparse.csr_matrix(dense), 1).toarray().argmax(axis=1).tolist()) == [0, 1, 2, 2]

@@ -87,10 +87,11 @@ def build_auto_lexicon(
     its weights are those under which the covers in held-out documents are most likely, learned apart for tokens
     that were seen about as often, of which the same kinds of evidence speak, and by script.
 
-    Covers say how a token is spelt, which may say little of it: a letter in three bytes. What neighbours say instead
-    is judged by known pairs that were hidden from the map, in the same way: the share of the background is learned
-    by script. Whichever of the two is expected to tell more bits about the token leads (Kullback-Leibler divergence
-    from the background).
+    Where the source writes a token in parts of characters, covers say how it is spelt and little else: a letter in
+    three bytes. There neighbours may lead. They are judged by known pairs that were hidden from the map, in the same
+    way: the share of the background is learned by script. Whichever of the two is expected to tell more bits leads
+    (Kullback-Leibler divergence from the background). Tokens of whole pieces keep to what covers them: neighbours that
+    led there by the same rule cost bits per byte after a transplant.
 
     Confidence is the share of the token's own surprisal that its source tokens are expected to tell.
 
@@ -133,7 +134,7 @@ def build_auto_lexicon(
         trust = _trust_in_neighbors(material, near, background, scripts, shape)
         by_use = sparse.csr_matrix(sparse.diags(trust) @ near.weights)
         told_by_use = told_bits(by_use, 1 - trust, background)
-        leads = near.speaks & (told_by_use > told)
+        leads = near.speaks & spelt & (told_by_use > told)
         blended = sparse.diags((~leads).astype(float)) @ composed + sparse.diags(leads.astype(float)) @ by_use
         told = np.where(leads, told_by_use, told)
         leading = np.where(leads, Evidence.DISTRIBUTIONAL, leading)

@@ -5,12 +5,14 @@ from __future__ import annotations
 import numpy as np
 from scipy import sparse
 
-# The commonest source tokens may each lead this share of the open target tokens ...
-HUB_SHARE = 0.01
-# ... but never fewer than this many, nor less than this many times their even share.
-HUB_LEAST, HUB_EVEN_SHARES = 3, 2
+# The commonest source tokens may each lead this share of the open target tokens: three take under 3 %, although a few
+# rows have no other source left and stay ...
+HUB_SHARE = 0.0085
+# ... but never fewer than this many, which are no hub in a small vocabulary, nor less than this many times their even
+# share, for which there would hardly be room.
+HUB_LEAST, HUB_EVEN_SHARES = 30, 1.25
 JUST_BELOW = 1 - 1e-5
-# An entry below this share of its row's largest is no alternative: to lead by it would be worse than a hub.
+# An entry below this share of its row's largest is an alternative only where no other is left.
 LEAST_SHARE = 0.05
 
 
@@ -26,7 +28,7 @@ def hold_hubs_down(weights: sparse.csr_matrix, capacity: int | None = None) -> s
     them. A column that leads too many rows keeps those that are most bound to it, whose next best is relatively
     weakest; the others are led by their next best, and so on until every column has found room for its rows (deferred
     acceptance). An entry that lost the lead counts as much as the entry that took it, no more. Other rows stay as
-    they are, and a row with one entry, or one that is far above the others, always keeps it.
+    they are, and a row with one entry always keeps it. Entries far below their row's largest come last.
 
     Args:
         weights: (T, S), non-negative.
@@ -48,14 +50,22 @@ def hold_hubs_down(weights: sparse.csr_matrix, capacity: int | None = None) -> s
     row_of_entry = np.repeat(np.arange(len(open_rows)), np.diff(weights.indptr)[open_rows])
     if capacity is None:
         capacity = hub_capacity(len(open_rows), len(np.unique(columns)))
-    values = weights.data.copy()
-    # What was never an alternative cannot take the lead.
-    values[values < LEAST_SHARE * np.maximum.reduceat(values, starts)[row_of_entry]] = 0.0
-    while len(lost := _losing_entries(values, columns, starts, row_of_entry, capacity)):
-        values[lost] = 0.0
+    weak = weights.data < LEAST_SHARE * np.maximum.reduceat(weights.data, starts)[row_of_entry]
+    values = np.where(weak, 0.0, weights.data)
+    _give_way(values, columns, starts, row_of_entry, capacity)
+    values[weak] = weights.data[weak]
+    _give_way(values, columns, starts, row_of_entry, capacity)
     best = np.maximum.reduceat(values, starts)[row_of_entry]
     weights.data = np.where(values > 0, values, np.minimum(weights.data, best * JUST_BELOW))
     return weights
+
+
+def _give_way(
+    values: np.ndarray, columns: np.ndarray, starts: np.ndarray, row_of_entry: np.ndarray, capacity: int
+) -> None:
+    """Set entries to 0 that lead for a column which leads too many, until none does that has alternatives."""
+    while len(lost := _losing_entries(values, columns, starts, row_of_entry, capacity)):
+        values[lost] = 0.0
 
 
 def _losing_entries(
