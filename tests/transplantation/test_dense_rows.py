@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vocabalign.errors import ConfigError
-from vocabalign.transplantation.dense_rows import landmark_rows, moments, normal_rows, zero_rows
+from vocabalign.transplantation.dense_rows import landmark_rows, moments, normal_rows, scattered_rows, zero_rows
 
 
 def matrix(rows: int, size: int, seed: int = 0) -> torch.Tensor:
@@ -28,6 +28,19 @@ def test_draws_have_the_sources_moments_and_follow_the_seed():
     assert torch.equal(normal_rows(source, 3, seed=1), normal_rows(source, 3, seed=1))
     assert not torch.equal(normal_rows(source, 3, seed=1), normal_rows(source, 3, seed=2))
     assert normal_rows(source[:3], 2, seed=0).isfinite().all()  # a covariance without full rank
+
+
+def test_scattered_rows_have_the_sources_spread_in_each_dimension_and_nothing_between_them():
+    source = matrix(500, 6)
+    drawn = scattered_rows(source, 200_000, seed=1)
+    assert torch.allclose(drawn.mean(0), source.mean(0), atol=0.05)
+    assert torch.allclose(drawn.std(0), source.std(0), rtol=0.02)
+    assert (torch.corrcoef(drawn.T) - torch.eye(6)).abs().max() < 0.02
+    # A row at a time, as the published program draws, gives the same (16 numbers are drawn together).
+    wide = matrix(50, 32)
+    generator = torch.Generator().manual_seed(5)
+    one_by_one = [torch.normal(wide.mean(0), wide.std(0), generator=generator) for _ in range(7)]
+    assert torch.allclose(scattered_rows(wide, 7, seed=5), torch.stack(one_by_one), atol=1e-4)
 
 
 def test_zero_rows_are_zero():

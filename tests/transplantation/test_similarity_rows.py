@@ -7,9 +7,21 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vocabalign.transplantation import similarity_rows
-from vocabalign.transplantation.similarity_rows import Mixture, mix_by_pursuit, mix_by_sparsemax, mix_nearest
+from vocabalign.transplantation.similarity_rows import (
+    Mixture,
+    map_by_shared,
+    mix_by_pursuit,
+    mix_by_softmax,
+    mix_by_sparsemax,
+    mix_nearest,
+)
 
-METHODS = {"sparsemax": mix_by_sparsemax, "nearest": mix_nearest, "pursuit": mix_by_pursuit}
+METHODS = {
+    "sparsemax": mix_by_sparsemax,
+    "softmax": mix_by_softmax,
+    "nearest": mix_nearest,
+    "pursuit": mix_by_pursuit,
+}
 
 
 def space(seed: int, wanted: int = 7, shared: int = 40, size: int = 12) -> tuple[torch.Tensor, torch.Tensor]:
@@ -66,11 +78,51 @@ def test_nearest_agrees_with_a_slow_loop(weighting):
             assert torch.isclose(row.sum(), torch.tensor(1.0, dtype=torch.float64), atol=1e-5)
 
 
-def slow_pursuit(point: np.ndarray, atoms: np.ndarray, steps: int) -> np.ndarray:
-    """The definition: take the most parallel atom, fit all again with lstsq."""
+def slow_softmax(scores: np.ndarray, neighbors: int, temperature: float) -> np.ndarray:
+    """One token: the best K by a full sort, and the definition of the softmax."""
+    best = np.argsort(-scores)[:neighbors]
+    weights = np.zeros(len(scores))
+    weights[best] = np.exp(scores[best] / temperature) / np.exp(scores[best] / temperature).sum()
+    return weights
+
+
+@given(st.integers(0, 1000), st.integers(1, 60), st.sampled_from([0.05, 0.1, 1.0]))
+@settings(max_examples=20, deadline=None)
+def test_softmax_agrees_with_a_slow_loop(seed, neighbors, temperature):
+    wanted, shared = space(seed)
+    wanted[3] = 0
+    weights = dense(mix_by_softmax(wanted, shared, neighbors=neighbors, temperature=temperature), 7, 40)
+    for number, (row, point) in enumerate(zip(weights.numpy(), wanted.double().numpy(), strict=True)):
+        if number == 3:
+            assert not row.any()
+            continue
+        atoms = shared.double().numpy()
+        scores = atoms @ point / np.linalg.norm(atoms, axis=1) / np.linalg.norm(point)
+        assert np.allclose(row, slow_softmax(scores, neighbors, temperature), atol=1e-5)
+
+
+@given(st.integers(0, 1000))
+@settings(max_examples=20, deadline=None)
+def test_the_map_by_shared_tokens_brings_a_turned_space_back_and_is_the_best_rotation(seed):
+    vectors, shared = space(seed)
+    turn = torch.linalg.qr(space(seed + 1, 12, 12)[0])[0]
+    units = torch.nn.functional.normalize(vectors, dim=1)
+    assert torch.allclose(map_by_shared(vectors, shared, 3 * shared @ turn), units @ turn, atol=1e-4)
+    # With spaces that do not fit, no other rotation brings the shared tokens nearer.
+    _, others = space(seed + 2)
+    mapped, goals = map_by_shared(shared, shared, others), torch.nn.functional.normalize(others, dim=1)
+    for other in range(5):
+        rotation = torch.linalg.qr(space(seed + 3 + other, 12, 12)[0])[0]
+        rotated = torch.nn.functional.normalize(shared, dim=1) @ rotation
+        assert (mapped - goals).norm() <= (rotated - goals).norm() + 1e-5
+    assert not map_by_shared(torch.zeros(1, 12), shared, others).any()
+
+
+def slow_pursuit(point: np.ndarray, atoms: np.ndarray, steps: int, scaled: bool) -> np.ndarray:
+    """The definition: take the most parallel atom (or the one with the greatest product), fit all with lstsq."""
     weights, chosen, rest = np.zeros(len(atoms)), [], point
     for _ in range(steps):
-        fits = np.abs(atoms @ rest) / np.linalg.norm(atoms, axis=1)
+        fits = np.abs(atoms @ rest) / (np.linalg.norm(atoms, axis=1) if scaled else 1)
         fits[chosen] = -1
         chosen.append(int(fits.argmax()))
         solution = np.linalg.lstsq(atoms[chosen].T, point, rcond=None)[0]
@@ -79,13 +131,13 @@ def slow_pursuit(point: np.ndarray, atoms: np.ndarray, steps: int) -> np.ndarray
     return weights
 
 
-@given(st.integers(0, 1000), st.integers(1, 6))
+@given(st.integers(0, 1000), st.integers(1, 6), st.booleans())
 @settings(max_examples=20, deadline=None)
-def test_pursuit_is_its_definition(seed, steps):
+def test_pursuit_is_its_definition(seed, steps, scaled):
     wanted, shared = space(seed)
-    weights = dense(mix_by_pursuit(wanted, shared, atoms=steps), 7, 40)
+    weights = dense(mix_by_pursuit(wanted, shared, atoms=steps, scaled=scaled), 7, 40)
     for row, point in zip(weights.numpy(), wanted.double().numpy(), strict=True):
-        assert np.allclose(row, slow_pursuit(point, shared.double().numpy(), steps), atol=1e-3)
+        assert np.allclose(row, slow_pursuit(point, shared.double().numpy(), steps, scaled), atol=1e-3)
 
 
 def test_pursuit_finds_sparse_combinations_and_stops_there():

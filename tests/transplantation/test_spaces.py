@@ -40,6 +40,26 @@ def test_the_two_sides_may_differ(tmp_path, given, corpus_file):
     assert (metrics["input_rows"], metrics["head_rows"], metrics["head_calibrated"]) == ("omp", "first", True)
 
 
+def test_a_tied_source_gets_one_row_for_both_uses_from_the_owners_embedding(tmp_path, given):
+    import torch
+
+    from vocabalign.text.tokenizers import load_vocabulary
+    from vocabalign.transplantation.checkpoint import open_checkpoint
+    from vocabalign.transplantation.spaces import open_spaces
+
+    values = {**given, "source": str(build("llama-tied", tmp_path / "tied")), "input_rows": "omp", "head_rows": "omp"}
+    del values["source_embeddings"]
+    config = make_config(TransplantConfig, {**values, "out": tmp_path / "out"})
+    owner = open_checkpoint(given["target_model"])
+    spaces = open_spaces(config, load_vocabulary(given["target"]))
+    assert spaces.owner is not None and owner.head is not None
+    assert all(torch.equal(spaces.owner(side), owner.read(owner.embedding)) for side in ("input", "head"))
+    assert not torch.equal(owner.read(owner.embedding), owner.read(owner.head))
+    run(config)
+    read = open_checkpoint(tmp_path / "out")
+    assert read.tied
+
+
 @pytest.mark.parametrize(
     ("changes", "error", "said"),
     [

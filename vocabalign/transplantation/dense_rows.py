@@ -33,6 +33,27 @@ def normal_rows(source: Tensor, count: int, seed: int) -> Tensor:
     return (mean + draws @ (vectors * values.clamp(min=0).sqrt()).T).float()
 
 
+def scattered_rows(source: Tensor, count: int, seed: int) -> Tensor:
+    """(M, H) float32 draws, each dimension by itself, with the source rows' mean and standard deviation.
+
+    FOCUS and WECHSEL give such rows to tokens that no text showed. Beside draws with the whole covariance they are
+    harmless in a head: hidden states lie along the directions in which rows vary most.
+
+    Args:
+        source: (S, H) in any floating dtype, S at least 2.
+        count: M.
+        seed: of the draws; the same seed and M give the same rows.
+
+    Reference:
+        Dobler and de Melo (2023), FOCUS, section 3; Minixhofer, Paischer and Rekabsaz (2022), WECHSEL, section 3.
+    """
+    mean, covariance = moments(source)
+    size = len(source)
+    deviation = (covariance.diagonal().clamp(min=0) * (size / max(1, size - 1))).sqrt()
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, len(mean), generator=generator) * deviation.float() + mean.float()
+
+
 def moments(rows: Tensor) -> tuple[Tensor, Tensor]:
     """(H,) mean and (H, H) covariance of the rows, float64, summed in blocks."""
     total = torch.zeros(rows.shape[1], dtype=torch.float64)

@@ -15,7 +15,7 @@ from scipy import sparse
 from torch import Tensor
 
 from vocabalign.errors import ConfigError
-from vocabalign.transplantation.dense_rows import landmark_rows, normal_rows, zero_rows
+from vocabalign.transplantation.dense_rows import landmark_rows, normal_rows, scattered_rows, zero_rows
 from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, Side
 from vocabalign.transplantation.similarity_rows import (
     Mixture,
@@ -169,7 +169,7 @@ def _mixed(
     nothing = wanted[np.diff(weights.indptr)[wanted] == 0]
     classes = _classes(sources, wanted, TokenClass.SIMILARITY)
     classes[nothing] = TokenClass.DRAWN
-    return RowPlan(method, weights, classes, dense=(nothing, normal_rows(source, len(nothing), spaces.seed)))
+    return RowPlan(method, weights, classes, dense=(nothing, scattered_rows(source, len(nothing), spaces.seed)))
 
 
 def _copies(sources: Sources) -> sparse.csr_matrix:

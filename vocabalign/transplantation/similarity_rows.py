@@ -146,7 +146,7 @@ def _barycentric(offsets: Tensor) -> Tensor:
 _WEIGHTINGS: dict[str, Callable[[Tensor], Tensor]] = {"distance": _by_distance, "barycentric": _barycentric}
 
 
-def mix_by_pursuit(wanted: Tensor, shared: Tensor, *, atoms: int = 64) -> Mixture:
+def mix_by_pursuit(wanted: Tensor, shared: Tensor, *, atoms: int = 64, scaled: bool = True) -> Mixture:
     """Orthogonal matching pursuit: a combination of few shared tokens that comes near the token, with any signs.
 
     At each step the shared token that is most parallel to what is left is taken, and all weights so far are fitted
@@ -156,6 +156,8 @@ def mix_by_pursuit(wanted: Tensor, shared: Tensor, *, atoms: int = 64) -> Mixtur
         wanted: (M, D).
         shared: (O, D); zero vectors are never taken.
         atoms: K, at most; also at most D and O.
+        scaled: take the most parallel token, as the method is defined; else the one with the greatest product, so
+            that long vectors come first, as mergekit's program does.
 
     Reference:
         Goddard and Fernandes Neto (2025), Training-Free Tokenizer Transplantation via Orthogonal Matching Pursuit;
@@ -168,7 +170,7 @@ def mix_by_pursuit(wanted: Tensor, shared: Tensor, *, atoms: int = 64) -> Mixtur
     steps = min(atoms, *shared.shape)
     parts = []
     for begin, block in _blocks(wanted, 2 * len(shared) + 4 * steps * shared.shape[1]):
-        chosen, weights = _pursue(block, units, lengths > 0, steps)
+        chosen, weights = _pursue(block, units, lengths, steps, scaled)
         weights = weights / lengths[chosen].clamp(min=_TINY)
         owners = (torch.arange(len(block)) + begin).repeat_interleave(steps)
         used = weights.flatten() != 0
@@ -176,10 +178,10 @@ def mix_by_pursuit(wanted: Tensor, shared: Tensor, *, atoms: int = 64) -> Mixtur
     return _joined(parts)
 
 
-def _pursue(block: Tensor, units: Tensor, usable: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+def _pursue(block: Tensor, units: Tensor, lengths: Tensor, steps: int, scaled: bool) -> tuple[Tensor, Tensor]:
     """Chosen atoms (M, K) and their weights (M, K), for a block of tokens at once."""
     count = len(block)
-    taken = (~usable).expand(count, -1).clone()
+    taken = (lengths <= 0).expand(count, -1).clone()
     chosen = torch.zeros(count, steps, dtype=torch.int64)
     # An orthonormal basis of what was chosen, and the triangular factor that leads back to the atoms.
     basis = block.new_zeros(count, steps, block.shape[1])
@@ -188,7 +190,8 @@ def _pursue(block: Tensor, units: Tensor, usable: Tensor, steps: int) -> tuple[T
     rest = block.clone()
     small = _TINY + 1e-6 * block.norm(dim=1)
     for step in range(steps):
-        fits = (rest @ units.T).abs_().masked_fill_(taken, -1)
+        fits = (rest @ units.T).abs_()
+        fits = (fits if scaled else fits.mul_(lengths)).masked_fill_(taken, -1)
         best = fits.argmax(1)
         chosen[:, step] = best
         taken.scatter_(1, best[:, None], True)

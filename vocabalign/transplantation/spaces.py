@@ -58,7 +58,9 @@ def open_spaces(config: TransplantConfig, target: Vocabulary) -> Spaces:
     if config.target_model is not None:
         check_owner(config.target_model, target)
         checkpoint = open_checkpoint(config.target_model)
-        owner = lambda side: _read_side(checkpoint, side)  # noqa: E731
+        # A tied row is made once, from the space of input rows: two spaces would give two rows.
+        tied = open_checkpoint(config.source).tied
+        owner = lambda side: _read_side(checkpoint, "input" if tied else side)  # noqa: E731
     return Spaces(
         _vectors(config.target_embeddings, target),
         None
