@@ -51,10 +51,16 @@ def runnable(command: str, places: dict[str, Path], out: Path) -> list[str]:
         "--teacher": places["target"], "--lexicon": places["run"] / "lexicon", "--tokenizer": places["source"],
         "--model": places["source"], "--student": places["run"] / "transplanted", "--steps": "2",
     }  # fmt: skip
-    if verb in ("align", "count", "transplant", "compare"):
+    if verb in ("align", "count", "transplant", "compare", "import"):
         by_flag["--source"] = places["source"]
     words = {"DIR": places["source"], "A": places["source"], "[B]": places["target"], "RUN": places["run"], **models}
-    words |= {"PIPELINE.yaml": "pipelines/quickstart.yaml", "NAME": "quickstart"}
+    if verb == "export":
+        words["DIR"], by_flag["--out"] = places["run"] / "lexicon", out.with_suffix(".tsv")
+    words |= {
+        "FILE.tsv": places["run"] / "lexicon" / "lexicon.tsv",
+        "PIPELINE.yaml": "pipelines/quickstart.yaml",
+        "NAME": "quickstart",
+    }
     result, previous = [verb], ""
     for word in arguments:
         value = by_flag.get(previous, words.get(word, word)) if previous else words.get(word, word)

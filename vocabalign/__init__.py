@@ -10,20 +10,31 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from vocabalign.api import align, distill, evaluate, finetune, transplant
+    from vocabalign.exchange import export_artifact, import_embeddings, import_lexicon
 
 try:
     __version__ = version("vocabalign")
 except PackageNotFoundError:
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "align", "distill", "evaluate", "finetune", "transplant"]
+__all__ = [
+    "__version__",
+    "align",
+    "distill",
+    "evaluate",
+    "export_artifact",
+    "finetune",
+    "import_embeddings",
+    "import_lexicon",
+    "transplant",
+]
 
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from vocabalign import api
+        from vocabalign import api, exchange
 
-        return getattr(api, name)
+        return getattr(api if hasattr(api, name) else exchange, name)
     raise AttributeError(f"module 'vocabalign' has no attribute '{name}'")
 
 

@@ -11,7 +11,7 @@ import sys
 
 import click
 
-from vocabalign.cli import exchange_commands, stage_commands, tokenizer_commands, tool_commands
+from vocabalign.cli import distill_commands, exchange_commands, stage_commands, tokenizer_commands, tool_commands
 
 CONTEXT = {"help_option_names": ["-h", "--help"], "show_default": True, "max_content_width": 110}
 INTERRUPTED = 130
@@ -29,6 +29,7 @@ def cli(context: click.Context, debug: bool, quiet: bool) -> None:
 
 for _command in (
     *stage_commands.COMMANDS,
+    *distill_commands.COMMANDS,
     *tokenizer_commands.COMMANDS,
     *tool_commands.COMMANDS,
     *exchange_commands.COMMANDS,
