@@ -70,6 +70,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
         "heldout": ["run/text/heldout.jsonl"],
         "out": "run/distilled",
     },
+    "distill-cache": {"teacher": "models/qwen2", "corpus": ["run/text/train.jsonl"], "out": "run/cache"},
     "evaluate": {
         "models": {"source": "models/pythia-1b", "finetuned": "run/finetuned"},
         "corpus": ["run/text/heldout.jsonl"],

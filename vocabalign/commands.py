@@ -145,6 +145,15 @@ def run_inspect(a: str, b: str | None, corpus: tuple[str, ...], html: str | None
     show(result, options["as_json"], "" if options["as_json"] else as_text(*format_inspection(result)))
 
 
+def run_distill_inspect(student: str, teacher: str, corpus: list[str], as_json: bool) -> None:
+    """``vocabalign distill inspect``."""
+    start_logging()
+    from vocabalign.train.distill_inspect import format_inspection, inspect_pair
+
+    result = inspect_pair(student, teacher, corpus)
+    show(result, as_json, "" if as_json else as_text(*format_inspection(result)))
+
+
 def run_pipeline_file(path: str, options: dict[str, Any]) -> None:
     """``vocabalign run``."""
     from vocabalign.pipeline import read_pipeline

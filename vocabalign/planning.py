@@ -127,8 +127,8 @@ def _plan_embeddings(plan: Plan, config: EmbedConfig | AlignConfig, corpus_bytes
 def _plan_training(plan: Plan, config: FinetuneConfig | DistillConfig, forecasts: Forecasts) -> None:
     training = config.training
     model = forecasts.model(config.model if isinstance(config, FinetuneConfig) else config.student)
-    teacher = config.source if isinstance(config, FinetuneConfig) else config.teacher
-    teacher_parameters = forecasts.model(teacher).parameters if teacher else 0.0
+    teachers = [config.source] if isinstance(config, FinetuneConfig) else _run_teachers(config)
+    teacher_parameters = sum(forecasts.model(teacher).parameters for teacher in teachers if teacher)
     if isinstance(config, DistillConfig) and config.distillation_weight == 0:
         teacher_parameters = 0.0
     context = training.context or min(model.context, 2048)
@@ -141,6 +141,13 @@ def _plan_training(plan: Plan, config: FinetuneConfig | DistillConfig, forecasts
     plan.gpu_hours_1b = (6 + 2 * ratio) * 1e9 * tokens / GPU_FLOPS / 3600
     plan.gpu_hours_8b = plan.gpu_hours_1b * 8
     plan.notes.append(f"{tokens:,.0f} tokens in {training.steps:,} steps")
+
+
+def _run_teachers(config: DistillConfig) -> list[str]:
+    """Folders of the teachers that are run beside the student; itself and servers take no memory here."""
+    if config.cache is not None:
+        return []
+    return [item for item in config.teachers if item != "self" and not item.startswith(("http://", "https://"))]
 
 
 def _flops_here() -> float:

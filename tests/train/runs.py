@@ -18,12 +18,10 @@ def finetuned(model: Path, corpus: Path, out: Path, training: dict | None = None
     return finetune.run(FinetuneConfig(model=str(model), corpus=[str(corpus)], out=out, training=options, **more))
 
 
-def distilled(student: Path, teacher: Path, corpus: Path, out: Path, training: dict | None = None, **more) -> Path:
+def distilled(student: Path, teacher, corpus: Path, out: Path, training: dict | None = None, **more) -> Path:
     options = TrainingOptions(**{**SMALL, **(training or {})})
     return distill.run(
-        DistillConfig(
-            student=str(student), teacher=str(teacher), corpus=[str(corpus)], out=out, training=options, **more
-        )
+        DistillConfig(student=str(student), teacher=teacher, corpus=[str(corpus)], out=out, training=options, **more)
     )
 
 

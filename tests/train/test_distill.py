@@ -63,7 +63,7 @@ def test_what_does_not_belong_together_is_refused(tmp_path, tiny_llama, teacher,
     shutil.copy(teacher / "model.safetensors", other)
     shutil.copy(teacher / "config.json", other)
     with pytest.raises(ModelError, match="[Tt]ransplant"):
-        distilled(tiny_llama, other, corpus_file, tmp_path / "out")
+        distilled(tiny_llama, other, corpus_file, tmp_path / "out", loss="token")
     small = tmp_path / "small"
     make_byte_level_tokenizer(small)
     make_llama(small, 300)

@@ -119,20 +119,6 @@ def finetune(**options: Any) -> None:
 
 
 @click.command()
-@click.option("--student", metavar="DIR", help="Model folder to train.")
-@click.option("--teacher", metavar="DIR", help="Model folder that teaches; the same vocabulary.")
-@corpus_option
-@click.option("--heldout", multiple=True, metavar="FILE", help="Text for scores during training; may repeat.")
-@click.option("--steps", type=int, help="Optimizer steps in all.")
-@hub_option
-@out_option
-@common
-def distill(**options: Any) -> None:
-    """Token-level distillation from a teacher with the same vocabulary."""
-    run_stage("distill", options)
-
-
-@click.command()
 @click.argument("models", nargs=-1, metavar="DIR...")
 @click.option("--corpus", multiple=True, metavar="[NAME=]FILE", help="Held-out text; may repeat, each scored as well.")
 @click.option("--prompt", multiple=True, help="Each model goes on from this text; may repeat.")
@@ -173,4 +159,4 @@ def report(run: str | None, **options: Any) -> None:
     run_report(run, options)
 
 
-COMMANDS: tuple[click.Command, ...] = (corpus, count, embed, align, transplant, finetune, distill, evaluate, report)
+COMMANDS: tuple[click.Command, ...] = (corpus, count, embed, align, transplant, finetune, evaluate, report)

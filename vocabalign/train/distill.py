@@ -1,45 +1,54 @@
-"""Token-level distillation between models of one vocabulary."""
+"""Distillation: a student learns from the next-token distributions of its teachers, whatever their tokenizers."""
 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING
 
 import torch
 
-from vocabalign.errors import ModelError
-from vocabalign.models import context_length, load_model, move, pick_device, pick_dtype, read_model_config, resolve
-from vocabalign.stages import DistillConfig
+from vocabalign.errors import ConfigError, ModelError
+from vocabalign.models import context_length, load_model, pick_device, pick_dtype, resolve
+from vocabalign.stages import DistillCacheConfig, DistillConfig
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.train import caches
 from vocabalign.train.arguments import check_options
-from vocabalign.train.head import check_head, check_vocabulary_fits, train_everything
-from vocabalign.train.objectives import Distillation, cross_entropy
+from vocabalign.train.cache_reading import TargetCache
+from vocabalign.train.difference_sampling import choose_documents
+from vocabalign.train.distill_sources import Source, check_config, is_server, is_unified, read_sources
+from vocabalign.train.head import train_everything
+from vocabalign.train.lesson_plan import LessonPlan, cache_folder, make_extend, make_plan, say_alignment, with_cache
+from vocabalign.train.loss_choice import SENTENCE
+from vocabalign.train.objectives import cross_entropy
+from vocabalign.train.on_policy import Listener, OnPolicy
 from vocabalign.train.output import write_model
-from vocabalign.train.run import Trainee, open_run, read_trainee
-from vocabalign.train.schedule import Part, context_of, read_blocks, train_parts
+from vocabalign.train.run import Run, Trainee, is_main, main_first, open_run, read_trainee
+from vocabalign.train.schedule import Extend, Part, context_of, read_blocks, train_parts
+from vocabalign.train.sentence_level import write_corpus
+from vocabalign.train.teacher_check import check_teachers
+from vocabalign.train.teachers import RunningTeacher, check_teacher_context, read_teacher
 from vocabalign.train.trainer import Objective
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
+from vocabalign.train.unified import Distillation
 
 logger = logging.getLogger("vocabalign")
 
 
 def run(config: DistillConfig) -> Path:
-    """Train a student on its own text and on the teacher's distribution over the next token.
+    """Train a student on its own text and on what its teachers say of it.
 
-    With ``distillation_weight`` 0 the teacher is never run and the rest is the same, step by step and
-    batch by batch: the control that tells what the teacher added.
+    With ``distillation_weight`` 0 no teacher is run and the rest is the same, step by step and batch by batch: the
+    control that tells what the teacher added.
 
     Returns:
         The folder written.
 
     Raises:
-        ConfigError: an option that cannot be used.
-        ModelError: the vocabularies differ, or a folder is no model.
+        ConfigError: options that cannot be used, or not together.
+        ModelError: a folder is no model, or the vocabularies differ where one is needed.
+        ArtifactError: a cache that is broken, or of another teacher or text.
+        ServerError: a server that does not answer, or answers nonsense.
         CorpusError: no text, or less than one sequence.
         TrainingError: the loss is not finite, or no space is left for a checkpoint.
 
@@ -47,64 +56,157 @@ def run(config: DistillConfig) -> Path:
         Li et al. (2026), TokAlign++, Table 3 (cross-entropy plus divergence over the whole vocabulary).
     """
     check_options(config.dtype, dict(config.trainer))
+    check_config(config)
     trainee = read_trainee(config.student)
-    teacher_folder = resolve(config.teacher)
-    read_model_config(teacher_folder)  # also where the teacher is never run
-    check_same_vocabulary(trainee.vocabulary, load_vocabulary(teacher_folder), trainee.folder, teacher_folder)
-    device = pick_device(config.device)
-    teacher = None
+    sources = _read_all(config, trainee)
+    unified = is_unified(config, sources) and not config.on_policy.share
     context = context_of(config, trainee)
-    if config.distillation_weight:
-        teacher = load_model(teacher_folder, dtype=pick_dtype(config.dtype, device), device=torch.device("cpu"))
-        check_vocabulary_fits(teacher, trainee.vocabulary, teacher_folder)
-        check_head(teacher, teacher_folder)
-    context = _clip_context(config, context, teacher_folder)
+    if unified:
+        context = _clip_context(config, context, sources[0])
     with open_run(config, "distill") as run:
-        blocks = read_blocks(config, run, trainee, context)
-        parts = [Part("everything", config.training.steps, config.learning_rate, train_everything)]
-        train_parts(config, run, trainee, blocks, parts, lambda place: _objective(config, teacher, trainee, place))
-        how = f"Distilled by vocabalign from `{teacher_folder.name}` into `{trainee.folder.name}`."
-        if teacher is None:
-            how = f"Trained by vocabalign from `{trainee.folder.name}` without a teacher: a distillation's control."
-        write_model(run, trainee, config.out.name, [how])
+        if config.distillation_weight == 0:
+            _train(config, run, trainee, context, lambda _: cross_entropy)
+        elif config.loss == SENTENCE:
+            _sentences(config, run, trainee, context, sources[0])
+        elif unified:
+            _unified(config, run, trainee, context, sources[0])
+        else:
+            _aligned(config, run, trainee, context, _answered(config, run, sources))
+        write_model(run, trainee, config.out.name, [_describe(config, trainee, sources)])
     return Path(config.out)
 
 
-def _objective(
-    config: DistillConfig, teacher: PreTrainedModel | None, trainee: Trainee, device: torch.device
-) -> Objective:
+def _read_all(config: DistillConfig, trainee: Trainee) -> list[Source]:
+    """Teachers that are here; of a server nothing but its name is known yet."""
+    if config.cache is None and any(map(is_server, config.teachers)):
+        if len(config.teachers) > 1:
+            raise ConfigError("A server teaches alone: leave the other teachers out, or the server.")
+        return [Source(config.teachers[0], trainee.vocabulary, "log-probs", 1.0, False)]
+    return read_sources(config, trainee)
+
+
+def _answered(config: DistillConfig, run: Run, sources: Sequence[Source]) -> list[Source]:
+    """A server is asked once for the whole text; an interrupted run asks for the rest."""
+    if not is_server(sources[0].name) or sources[0].cache is not None:
+        return list(sources)
+    folder = cache_folder(run)
+    with main_first():
+        if is_main() and not folder.exists():
+            caches.run(
+                DistillCacheConfig(
+                    teacher=sources[0].name, corpus=config.corpus, out=folder, server=config.server, seed=config.seed
+                )
+            )
+    return [with_cache(sources[0], TargetCache(folder))]
+
+
+def _unified(config: DistillConfig, run: Run, trainee: Trainee, context: int, source: Source) -> None:
+    """One teacher that reads the student's own tokens: both losses in one pass over the student's logits."""
+    teacher = _read_teacher(config, source)
+    _check(config, run, trainee, [source], [teacher])
+    run.metrics["loss"] = ["token (every id means the same on both sides)"]
+    config = _chosen(config, run, trainee, source, teacher)
+
+    def objective(device: torch.device) -> Objective:
+        return Distillation(
+            teacher, config.divergence, config.distillation_weight, config.temperature, len(trainee.vocabulary)
+        )
+
+    _train(config, run, trainee, context, objective)
+
+
+def _aligned(config: DistillConfig, run: Run, trainee: Trainee, context: int, sources: Sequence[Source]) -> None:
+    plan = make_plan(config, run, trainee, sources)
+    _check(config, run, trainee, sources, plan.running)
+    chosen = _chosen(config, run, trainee, sources[0], plan.running[0])
+    plan.config = chosen
+    extend = make_extend(plan, run, trainee, context)
+    _train(chosen, run, trainee, context, lambda device: _objective(plan, trainee, device), extend)
+    for line in say_alignment(plan) if is_main() else ():
+        logger.warning("%s", line)
+
+
+def _objective(plan: LessonPlan, trainee: Trainee, device: torch.device) -> Objective:
+    aligned = plan.objective(device)
+    if not plan.config.on_policy.share:
+        return aligned
+    listeners = [Listener(taught, side.teacher_context, side.packed) for taught, side in zip(plan.taught, plan.sides)]
+    return OnPolicy(aligned, listeners, plan.config.on_policy, trainee.vocabulary, plan.config.seed)
+
+
+def _sentences(config: DistillConfig, run: Run, trainee: Trainee, context: int, source: Source) -> None:
+    """The student trains on what the teacher writes."""
+    options = config.training
+    teacher = _read_teacher(config, source)
+    _check(config, run, trainee, [source], [teacher])
+    run.metrics["loss"] = ["sentence (as configured)"]
+    tokens = config.sentence.tokens or options.steps * options.batch_size * options.accumulation * context
+    with main_first():
+        written = write_corpus(config, run.work, teacher, source.vocabulary, tokens)
+    own = config.training.model_copy(update={"heldout_share": 0.0, "domain_weights": {}, "language_weights": {}})
+    config = config.model_copy(update={"corpus": [str(written)], "training": own})
+    _train(config, run, trainee, context, lambda _: cross_entropy)
+
+
+def _train(
+    config: DistillConfig,
+    run: Run,
+    trainee: Trainee,
+    context: int,
+    objective: Callable[[torch.device], Objective],
+    extend: Extend | None = None,
+) -> None:
+    blocks = read_blocks(config, run, trainee, context, extend)
+    parts = [Part("everything", config.training.steps, config.learning_rate, train_everything)]
+    train_parts(config, run, trainee, blocks, parts, objective)
+
+
+def _read_teacher(config: DistillConfig, source: Source) -> RunningTeacher:
+    assert source.folder is not None
+    device = pick_device(config.device)
+    dtype = config.teacher_dtype or config.dtype
+    return read_teacher(source.folder, source.vocabulary, dtype, config.teacher_device, config.teacher_offload, device)
+
+
+def _check(
+    config: DistillConfig,
+    run: Run,
+    trainee: Trainee,
+    sources: Sequence[Source],
+    running: Sequence[RunningTeacher | None],
+) -> None:
+    if config.check_teacher and is_main():
+        run.metrics.update(check_teachers(config, trainee, sources, running))
+
+
+def _chosen(
+    config: DistillConfig, run: Run, trainee: Trainee, source: Source, teacher: RunningTeacher | None
+) -> DistillConfig:
+    """The configuration with the corpus that difference sampling leaves."""
+    if config.difference_sampling.keep == 1:
+        return config
     if teacher is None:
-        return cross_entropy
-    return Distillation(
-        move(teacher, device).requires_grad_(False),
-        config.divergence,
-        config.distillation_weight,
-        config.temperature,
-        len(trainee.vocabulary),
-    )
+        raise ModelError("difference_sampling scores documents with a teacher that is run here: leave the cache out.")
+    reference = (trainee.model, trainee.vocabulary)
+    if config.difference_sampling.reference is not None:
+        folder = resolve(config.difference_sampling.reference)
+        device = pick_device(config.device)
+        model = load_model(folder, dtype=pick_dtype(config.dtype, device), device=device)
+        reference = (model, load_vocabulary(folder))
+    with main_first():
+        path = choose_documents(config, run.work, (teacher.model, source.vocabulary), reference, trainee.vocabulary)
+    own = config.training.model_copy(update={"heldout_share": 0.0, "domain_weights": {}, "language_weights": {}})
+    return config.model_copy(update={"corpus": [str(path)], "training": own})
 
 
-def check_same_vocabulary(student: Vocabulary, teacher: Vocabulary, student_folder: Path, teacher_folder: Path) -> None:
-    """Refuse vocabularies whose ids mean different tokens; equal sizes prove nothing.
-
-    Raises:
-        ModelError: an id stands for other bytes, or for another special token.
-    """
-    if student.fingerprint == teacher.fingerprint:
-        return
-    pairs = zip(student.token_bytes, teacher.token_bytes, strict=False)
-    differing = sum(a != b for a, b in pairs) + abs(len(student) - len(teacher))
-    what = f"{differing:,} ids stand for other tokens" if differing else "their special tokens or raw forms differ"
-    if not differing and student.roles == teacher.roles and student.special_ids == teacher.special_ids:
-        return  # written differently, but every id means the same
-    raise ModelError(
-        f"{student_folder} has {len(student):,} tokens and {teacher_folder} {len(teacher):,}, and {what}: distillation "
-        "token by token needs one vocabulary. Transplant the teacher's tokenizer into the student first "
-        "(vocabalign transplant)."
-    )
+def _describe(config: DistillConfig, trainee: Trainee, sources: Sequence[Source]) -> str:
+    names = " and ".join(f"`{Path(source.name).name}`" for source in sources)
+    if config.distillation_weight == 0:
+        return f"Trained by vocabalign from `{trainee.folder.name}` without a teacher: a distillation's control."
+    return f"Distilled by vocabalign from {names} into `{trainee.folder.name}`."
 
 
-def _clip_context(config: DistillConfig, context: int, teacher_folder: Path) -> int:
+def _clip_context(config: DistillConfig, context: int, source: Source) -> int:
     """Sequences no longer than the teacher can read; the control clips alike, to see the same blocks.
 
     Raises:
@@ -112,17 +214,13 @@ def _clip_context(config: DistillConfig, context: int, teacher_folder: Path) -> 
     """
     from transformers import AutoConfig
 
+    assert source.folder is not None
     try:
-        settings = AutoConfig.from_pretrained(teacher_folder, local_files_only=True, trust_remote_code=False)
+        settings = AutoConfig.from_pretrained(source.folder, local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise ModelError(f"{teacher_folder} cannot be read as a model: {' '.join(str(error).split())[:300]}") from error
+        raise ModelError(f"{source.folder} cannot be read as a model: {' '.join(str(error).split())[:300]}") from error
     limit = context_length(SimpleNamespace(config=settings))  # type: ignore[arg-type]
-    if limit is None or context <= limit:
-        return context
-    if config.training.context is not None:
-        raise ModelError(
-            f"training.context is {context}, but the teacher {teacher_folder} was made for at most {limit} tokens: "
-            f"give training.context={limit} or less."
-        )
-    logger.warning("The teacher was made for %d tokens: sequences are cut to that.", limit)
-    return limit
+    clipped = check_teacher_context(config.training.context, context, limit, source.folder)
+    if clipped < context:
+        logger.warning("The teacher was made for %d tokens: sequences are cut to that.", clipped)
+    return clipped
