@@ -4,7 +4,8 @@ python benchmarks/align_ablation.py                                         # 2 
 python benchmarks/align_ablation.py --embeddings ppmi --pair llama2:gpt2    # the map alone
 
 Every row is ``tokalign++``'s lexicon (the nearest source token for what is not shared) made one way. P@1 and P@5 are
-of known pairs that were hidden from the map, see ``align_quality.py``.
+of known pairs that were hidden from the map, see ``align_quality.py``. Rows that are in the file of ``--json`` already
+are not made again, so the whole can be made in parts.
 """
 
 from __future__ import annotations
@@ -46,27 +47,30 @@ def main() -> None:
     if options.material is None:
         parser.error("give --material, or set VOCABALIGN_MATERIAL")
     learned = load_pair(options.pair, Path(options.material), options.max_bytes, options.heldout_bytes)
-    results: dict[tuple[str, str, str], dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
+    if options.json and options.json.exists():
+        results = json.loads(options.json.read_text(encoding="utf-8"))
     for method in options.embeddings:
         embedding = EmbeddingOptions(method=method, dimensions=options.dimensions, x_max=10)
         print(f"\n{options.pair.replace(':', ' -> ')}, {method}\n{HEADER}", flush=True)
         for anchors in options.anchors:
             for name in options.mappings:
-                way = {"method": "tokalign++", "anchors": anchors, **MAPPINGS[name]}
-                results[anchors, method, name] = found = measure(way, embedding, options.seed, learned)
-                print(row(f"{name}, {anchors}", found), flush=True)
-        if options.json:
-            named = {" / ".join(key): found for key, found in results.items()}
-            options.json.write_text(json.dumps(named, indent=1), encoding="utf-8")
+                key = " / ".join((anchors, method, name))
+                if key not in results:
+                    way = {"method": "tokalign++", "anchors": anchors, **MAPPINGS[name]}
+                    results[key] = measure(way, embedding, options.seed, learned)
+                print(row(f"{name}, {anchors}", results[key]), flush=True)
+                if options.json:
+                    options.json.write_text(json.dumps(results, indent=1), encoding="utf-8")
     averages(results)
 
 
-def averages(results: dict[tuple[str, str, str], dict[str, Any]]) -> None:
+def averages(results: dict[str, dict[str, Any]]) -> None:
     """Mean of each measure by each choice of one factor, over all combinations of the others."""
     print(f"\nmean over the other factors   {'  '.join(MEASURES)}")
     for place in range(3):
-        for choice in dict.fromkeys(key[place] for key in results):
-            rows = [found for key, found in results.items() if key[place] == choice and "refused" not in found]
+        for choice in dict.fromkeys(key.split(" / ")[place] for key in results):
+            rows = [found for key, found in results.items() if choice in key.split(" / ") and "refused" not in found]
             means = [sum(found[measure] for found in rows) / max(1, len(rows)) for measure in MEASURES.values()]
             print(f"{choice:28s}  {'  '.join(f'{mean:.3f}' for mean in means)}")
 

@@ -9,7 +9,7 @@ from scipy.stats import entropy
 
 from tests.alignment.cases import CASES, Case
 from vocabalign.alignment.align_stage import AlignmentResult, align_vocabularies
-from vocabalign.alignment.auto_lexicon import told_bits
+from vocabalign.alignment.auto_lexicon import told_bits, without_crumbs
 from vocabalign.alignment.scores import one_best_reverse
 from vocabalign.lexicon import Evidence
 from vocabalign.stages import AlignConfig, EmbeddingOptions
@@ -88,6 +88,13 @@ def test_a_rerun_gives_the_same_weights():
     )  # fmt: skip
     again = align_vocabularies(case.source, case.target, case.texts, config)
     assert again.scores == result.scores and np.array_equal(again.lexicon.weights, result.lexicon.weights)
+
+
+def test_crumbs_are_left_out():
+    weights = sparse.csr_matrix(np.array([[0.9, 0.004, 0.096], [0, 0.3, 0.001], [0, 0, 0], [2e-4, 1e-4, 0]]))
+    kept = without_crumbs(weights).toarray()
+    assert (kept > 0).tolist() == [[1, 0, 1], [0, 1, 0], [0, 0, 0], [1, 1, 0]]
+    assert np.array_equal(kept[kept > 0], weights.toarray()[kept > 0])
 
 
 @pytest.mark.parametrize("rest", [0.0, 0.3, 1.0])

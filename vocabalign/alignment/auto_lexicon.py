@@ -49,6 +49,8 @@ from vocabalign.text.vocabulary import Vocabulary
 # Before known pairs are looked at, one list of neighbours in this many is believed to hold the right one.
 NEIGHBOR_BELIEF = 0.25
 HALF = 0.5
+# Of a row's largest weight; what is below is noise that a person would have to read past.
+CRUMB = 0.005
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,12 +142,21 @@ def build_auto_lexicon(
         leading = np.where(leads, Evidence.DISTRIBUTIONAL, leading)
     surprisal = -np.log2(background_of(covers.target_counts))
     confidence = np.clip(told / surprisal, LEAST_CONFIDENT, MOST_CONFIDENT)
-    free = hold_hubs_down(sparse.csr_matrix(sparse.diags(wanted.astype(float)) @ blended))
+    free = hold_hubs_down(without_crumbs(sparse.csr_matrix(sparse.diags(wanted.astype(float)) @ blended)))
     for layer in certain:
         leading = np.where(layer.speaks, layer.kind, leading)
     total = certain[0].weights + certain[1].weights + free
     lexicon = make_lexicon(source, target, total, leading, np.where(settled, 1.0, confidence), top_k)
     return replace(lexicon, reverse=counted_reverse(covers)), {"weighing": report}
+
+
+def without_crumbs(weights: sparse.csr_matrix) -> sparse.csr_matrix:
+    """(T, S) weights without those so far below their row's largest that they stand for nothing."""
+    largest = weights.max(axis=1).toarray().ravel()
+    kept = weights.tocoo()
+    kept.data[kept.data < CRUMB * largest[kept.row]] = 0
+    kept.eliminate_zeros()
+    return sparse.csr_matrix(kept)
 
 
 def counted_reverse(covers: CoverCounts) -> np.ndarray:

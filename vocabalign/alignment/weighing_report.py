@@ -85,8 +85,9 @@ def told(report: dict[str, Any]) -> list[str]:
         alone = {kind: value for kind, value in row["bits_alone"].items() if kind != "background"}
         best = min(alone, key=alone.__getitem__)
         weights = ", ".join(f"{kind} {share:.2f}" for kind, share in row["weights"].items() if share >= 0.005)
+        without = ", ".join(f"{kind} {value:.2f}" for kind, value in row["bits_without"].items())
         sentences.append(
             f"{name}: {row['bits']:.2f} bits on {row['tokens']:,} held-out tokens without a twin, by {best} alone "
-            f"{alone[best]:.2f} ({weights})"
+            f"{alone[best]:.2f}; weights: {weights}" + (f"; bits without: {without}" if name == ALL else "")
         )
     return sentences
