@@ -65,7 +65,9 @@ def embed(**options: Any) -> None:
 @click.option("--method", type=click.Choice(["auto", "tokalign", "tokalign++"]), help="How the lexicon is made.")
 @click.option("--anchors", type=click.Choice(["bytes", "strings"]), help="Which tokens count as the same beforehand.")
 @click.option(
-    "--mapping", type=click.Choice(["vecmap", "procrustes", "muse", "relative"]), help="How two spaces become one."
+    "--mapping",
+    type=click.Choice(["vecmap", "procrustes", "muse", "relative", "none"]),
+    help="How two spaces become one.",
 )
 @click.option("--start", type=click.Choice(["anchors", "unsupervised"]), help="What the map begins with.")
 @click.option("--self-learning/--no-self-learning", default=None, help="Grow the dictionary and map again.")
