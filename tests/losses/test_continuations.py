@@ -126,7 +126,7 @@ def test_chain_rule():
 
 def test_rows_are_where_the_teacher_is_inside_a_token():
     documents, expected = [], 0
-    for number, text in enumerate(texts(5)):
+    for text in texts(5):
         if len(documents) < 200:
             found = document(STUDENT, TEACHER, text)
             documents.append(found)

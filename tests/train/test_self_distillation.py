@@ -94,15 +94,16 @@ def test_the_successor_comes_nearer_to_the_source_that_its_transplant_names(tmp_
         transplanted,
         corpus_file,
         tmp_path / "out",
-        dict(steps=20),
+        dict(steps=30),
         rows_learning_rate=1e-2,
-        learning_rate=1e-2,
+        learning_rate=3e-3,
+        self_distillation={"cross_entropy": 0.0},
     )
     lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    for name, factor in {"hidden_distance": 0.8, "event_divergence": 1.0, "cross_entropy": 0.9}.items():
-        assert lines[-1][name] < factor * lines[0][name]
+    for name in ("loss", "hidden_distance", "event_divergence"):
+        assert lines[-1][name] < 0.8 * lines[0][name]
     manifest = json.loads((out / "manifest.json").read_text())
-    assert manifest["metrics"]["learned_from"].endswith("llama")
+    assert "tiny-llama" in manifest["metrics"]["learned_from"]
 
 
 def test_switched_off_it_is_plain_cross_entropy(tmp_path, transplanted, corpus_file):

@@ -1,7 +1,12 @@
 """When the first stage ends: not while it pays, soon after it stops, and always at the same step."""
 
-import numpy as np
+import json
 
+import numpy as np
+import pytest
+
+from tests.train.runs import finetuned, losses, same
+from vocabalign.train import stage_switch, trainer
 from vocabalign.train.stage_switch import has_stopped_paying
 
 
@@ -35,3 +40,41 @@ def test_a_rising_loss_ends_the_stage():
 def test_only_what_was_recorded_decides():
     losses = [5 * 0.97**step for step in range(200)]
     assert first_end(losses) == first_end(losses + [0.0] * 50)
+
+
+def stages_of(out):
+    lines = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+    return [line["stage"] for line in lines if "loss" in line]
+
+
+def test_a_run_switches_and_an_interrupted_one_at_the_same_step(tmp_path, tiny_llama, corpus_file, monkeypatch):
+    """With a window of 2 and a gain that cannot be reached the first stage ends after four steps."""
+    monkeypatch.setattr(stage_switch.has_stopped_paying, "__kwdefaults__", {"window": 2, "least_gain": 10.0})
+    more = dict(rows_share="auto", rows_learning_rate=1e-3, learning_rate=1e-3)
+    training = dict(steps=12, checkpoint_every=3)
+    whole = finetuned(tiny_llama, corpus_file, tmp_path / "whole", training, **more)
+    assert stages_of(whole) == ["rows"] * 4 + ["everything"] * 8
+    assert json.loads((whole / "manifest.json").read_text())["metrics"]["rows_steps"] == 4
+    original = trainer.StageTrainer.compute_loss
+    for stop in (2, 4, 5, 9):
+        calls = 0
+
+        def counted(self, *args, stop=stop, **keywords):
+            nonlocal calls
+            calls += 1
+            if calls > stop:
+                raise KeyboardInterrupt
+            return original(self, *args, **keywords)
+
+        out = tmp_path / f"stopped-{stop}"
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(trainer.StageTrainer, "compute_loss", counted)
+            finetuned(tiny_llama, corpus_file, out, training, **more)
+        finetuned(tiny_llama, corpus_file, out, training, **more)
+        assert stages_of(out) == stages_of(whole) and losses(out) == losses(whole)
+        assert same(out, whole)
+
+
+def test_it_ends_at_half_of_the_steps_at_the_latest(tmp_path, tiny_llama, corpus_file):
+    out = finetuned(tiny_llama, corpus_file, tmp_path / "out", rows_share="auto")
+    assert stages_of(out) == ["rows"] * 3 + ["everything"] * 3
