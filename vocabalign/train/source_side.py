@@ -1,35 +1,28 @@
 """The untouched source's tokens for each block of training text, and where they meet the model's own.
 
-A block holds pieces of documents as the trained model cuts them. The source reads the same bytes of each piece, cut by
-its own tokenizer, and nothing else; what lines up is said by ``text.alignment``, once for a document, and nothing is
-guessed: a document that a tokenizer does not give back as it was takes no part.
+The source is a teacher like another: it reads the bytes of each block, cut by its own tokenizer, and what lines up is
+said once for a document. Here that becomes tensors of the batch, so that it is made by the workers that read the text
+and travels with it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from vocabalign.losses.aligned import (
-    AlignedChunks,
-    ChunkRows,
-    Document,
-    aligned_chunks,
-    aligned_ends,
-    aligned_starts,
-)
+from vocabalign.losses.aligned import AlignedChunks, ChunkRows, aligned_chunks, aligned_starts
 from vocabalign.losses.continuations import Continuations
-from vocabalign.text.alignment import Alignment, AlignmentTally, align_tokens
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.data import Documents, Fragment
+from vocabalign.train.pieces import Piece
+from vocabalign.train.teacher_side import OwnTokens, TeacherSide
 
 _ROWS = tuple(field.name for field in fields(ChunkRows))
-REMEMBERED_DOCUMENTS = 4096
 
 
 class SourceSide:
@@ -41,7 +34,8 @@ class SourceSide:
         source_documents: the same texts as the source cuts them.
         source_vocabulary: of the source.
         context: tokens in a block.
-        source_context: tokens that the source can read at once, or None.
+        source_context: tokens that the source can read at once, or None; more are read in windows.
+        packed: whether the source keeps windows of one row apart by their positions.
         continuations: also give the rows inside tokens.
         chunks: also say which tokens of both sides are the same bytes, for chunk likelihoods.
     """
@@ -55,122 +49,50 @@ class SourceSide:
         context: int,
         source_context: int | None,
         *,
+        packed: bool = True,
         continuations: Continuations | None = None,
         chunks: bool = False,
     ) -> None:
-        self.sides = ((documents, vocabulary), (source_documents, source_vocabulary))
-        self.context, self.source_context = context, source_context or 1 << 62
-        self.continuations, self.chunks = continuations, chunks
-        self.same_opening = vocabulary.dummy_prefix == source_vocabulary.dummy_prefix
-        self.tally = AlignmentTally()
-        self._aligned = lru_cache(maxsize=REMEMBERED_DOCUMENTS)(self._align)
+        prepare: dict[str, Callable[[Sequence[Piece]], Any]] = {"ends": _ends, "starts": _starts}
+        if continuations is not None:
+            prepare["continuations"] = lambda pieces: continuations.rows([piece.document for piece in pieces])
+        if chunks:
+            prepare["chunks"] = lambda pieces: aligned_chunks([piece.document for piece in pieces])
+        self.side = TeacherSide(
+            documents,
+            vocabulary,
+            OwnTokens(source_documents),
+            source_vocabulary,
+            context,
+            prepare,
+            teacher_context=source_context,
+            packed=packed,
+        )
 
     def __call__(self, rows: Sequence[Sequence[Fragment]]) -> dict[str, Tensor]:
         """Tensors that ``Blocks`` adds to a batch.
 
         Returns:
-            ``source_ids`` and ``source_positions`` (B, Ls) int64; ``ends`` (P, 2) int64, flat places in the (B, L)
-            inputs and in the (B, Ls) source inputs that have read the same bytes; ``starts`` (Q, 2) int64, those of
-            them whose next tokens start at the same byte on both sides; ``continuations`` (R, 3) and the tensors of
+            ``source_ids`` and ``source_positions`` (Bs, Ls) int64; ``ends`` (P, 2) int64, flat places in the (B, L)
+            inputs and in the (Bs, Ls) source inputs that have read the same bytes; ``starts`` (Q, 2) int64, those
+            whose next tokens start at the same byte on both sides; ``continuations`` (R, 3) and the tensors of
             ``pack_chunks`` where these are asked for.
         """
-        found = [[self._piece(fragment, last) for fragment, last in self._cut(row)] for row in rows]
-        width = max(1, *(sum(len(piece.teacher_ids) for piece in row if piece) for row in found))
-        ids = np.zeros((len(rows), width), dtype=np.int64)
-        positions = np.zeros((len(rows), width), dtype=np.int64)
-        pieces: list[Document] = []
-        for number, (row, fragments) in enumerate(zip(found, rows, strict=True)):
-            at, source_at = number * self.context, 0
-            for piece, fragment in zip(row, fragments, strict=False):
-                if piece is not None:
-                    size = len(piece.teacher_ids)
-                    ids[number, source_at : source_at + size] = piece.teacher_ids
-                    positions[number, source_at : source_at + size] = np.arange(size)
-                    place = number * width + source_at
-                    pieces.append(_at(piece, at, place))
-                    source_at += size
-                at += fragment.last - fragment.first
-        batch = {
-            "source_ids": torch.from_numpy(ids),
-            "source_positions": torch.from_numpy(positions),
-            "ends": aligned_ends(pieces),
-            "starts": aligned_starts(pieces),
-        }
-        if self.continuations is not None:
-            batch["continuations"] = self.continuations.rows(pieces)
-        return batch | pack_chunks(aligned_chunks(pieces)) if self.chunks else batch
-
-    def _cut(self, row: Sequence[Fragment]) -> list[tuple[Fragment, int]]:
-        """Fragments with the end of what the block has as inputs: its last token is only a label."""
-        result, at = [], 0
-        for fragment in row:
-            last = min(fragment.last, fragment.first + self.context - at)
-            result.append((fragment, last))
-            at += fragment.last - fragment.first
-        return result
-
-    def _piece(self, fragment: Fragment, last: int) -> Document | None:
-        """Both sides of tokens ``first`` to ``last`` of a document; None where nothing of them lines up."""
-        whole = self._aligned(fragment.document)
-        if whole is None:
-            return None
-        return cut_piece(whole, fragment.first, last, self.source_context)
-
-    def _align(self, document: int) -> Document | None:
-        (ids, mine), (source_ids, theirs) = (
-            (documents.ids[documents.starts[document] : documents.starts[document + 1]].astype(np.int64), vocabulary)
-            for documents, vocabulary in self.sides
-        )
-        alignment = align_tokens(mine, ids, theirs, source_ids)
-        self.tally.add(alignment)
-        if alignment is None:
-            return None
-        return Document(alignment, ids, source_ids, same_opening=self.same_opening)
+        found = self.side(rows)
+        assert found.input_ids is not None and found.positions is not None  # the source is run, not a cache
+        batch = {"source_ids": found.input_ids, "source_positions": found.positions}
+        for name, value in found.rows.items():
+            batch |= pack_chunks(value) if name == "chunks" else {name: value}
+        return batch
 
 
-def cut_piece(whole: Document, first: int, last: int, source_context: int) -> Document | None:
-    """The chunks of a document that lie within tokens ``first`` to ``last`` (exclusive) of the student.
-
-    The source begins to read where the first of these chunks begins, and at the beginning of a document from its
-    first token on; it stops after ``source_context`` tokens.
-
-    Returns:
-        Ids and alignment counted from the piece's first token on each side; None where no chunk fits.
-    """
-    a = whole.alignment
-    low = int(np.searchsorted(a.cs_start, first))
-    high = int(np.searchsorted(a.cs_end, last, side="right"))
-    if low >= high:
-        return None
-    begin = 0 if first == 0 else int(a.ct_start[low])
-    high = min(high, int(np.searchsorted(a.ct_end, begin + source_context, side="right")))
-    if low >= high:
-        return None
-    end, base = int(a.ct_end[high - 1]), int(a.byte_end[low - 1]) if low and first else 0
-    starts = a.start_pairs
-    inside = (starts[:, 1] >= max(first, int(a.cs_start[low]))) & (starts[:, 2] >= begin)
-    inside &= (starts[:, 1] < int(a.cs_end[high - 1])) & (starts[:, 2] < end)
-    piece = Alignment(
-        cs_start=a.cs_start[low:high] - first,
-        cs_end=a.cs_end[low:high] - first,
-        ct_start=a.ct_start[low:high] - begin,
-        ct_end=a.ct_end[low:high] - begin,
-        byte_end=a.byte_end[low:high] - base,
-        start_pairs=starts[inside] - np.array([base, first, begin], dtype=starts.dtype),
-        num_bytes=int(a.byte_end[high - 1]) - base,
-        truncated=(last - first - int(a.cs_end[high - 1] - first), 0),
-        refused=a.refused,
-        unmatched_specials=a.unmatched_specials,
-    )
-    # Inside a document no piece has an opening of its own.
-    opening = whole.same_opening or first > 0
-    return Document(piece, whole.student_ids[first:last], whole.teacher_ids[begin:end], same_opening=opening)
+def _ends(pieces: Sequence[Piece]) -> Tensor:
+    parts = [piece.ends() for piece in pieces]
+    return torch.from_numpy(np.concatenate(parts) if parts else np.zeros((0, 2), dtype=np.int64))
 
 
-def _at(piece: Document, place: int, source_place: int) -> Document:
-    return Document(
-        piece.alignment, piece.student_ids, piece.teacher_ids, place, source_place, same_opening=piece.same_opening
-    )
+def _starts(pieces: Sequence[Piece]) -> Tensor:
+    return aligned_starts([piece.document for piece in pieces])
 
 
 def pack_chunks(chunks: AlignedChunks) -> dict[str, Tensor]:
