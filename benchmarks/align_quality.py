@@ -164,14 +164,16 @@ def load_pair(text: str, root: Path, max_bytes: int, heldout_bytes: int) -> dict
     return {"source": source, "target": target, "texts": texts, "heldout": heldout}
 
 
-HEADER = f"{'':26s}{'BLEU t>s':>9s}{'s>t':>7s}{'exact':>7s}{'hubs':>7s}{'P@1':>7s}{'P@5':>7s}  P@1 by frequency"
+HEADER = f"{'':26s}{'BLEU t>s':>9s}{'s>t':>7s}{'exact':>7s}{'hubs':>7s}{'P@1':>7s}{'P@5':>7s}  P@1 | P@5 by frequency"
 
 
 def row(name: str, found: dict[str, Any]) -> str:
     """One line of the table."""
     if "refused" in found:
         return f"{name:26s}{found['refused']}"
-    thirds = " ".join(f"{share:.2f}" for share in found.get("known_pair_precision_at_1_by_frequency", []))
+    thirds = " | ".join(
+        " ".join(f"{share:.2f}" for share in found.get(f"known_pair_precision_at_{k}_by_frequency", [])) for k in (1, 5)
+    )
     numbers = (
         found["bleu1_target_to_source"],
         found["bleu1_source_to_target"],
@@ -181,7 +183,7 @@ def row(name: str, found: dict[str, Any]) -> str:
         found.get("known_pair_precision_at_5", float("nan")),
     )
     cells = "".join(f"{number:{9 if i == 0 else 7}.3f}" for i, number in enumerate(numbers))
-    return f"{name:26s}{cells}  {thirds:18s}{found['anchors']:7,} anchors {found['seconds']:6.0f} s"
+    return f"{name:26s}{cells}  {thirds:32s}{found['anchors']:7,} anchors {found['seconds']:6.0f} s"
 
 
 def parse(description: str | None) -> argparse.ArgumentParser:
@@ -235,7 +237,8 @@ def compare(results: dict[str, dict[str, Any]]) -> None:
             lost = {
                 script: (round(values[way], 3), round(best, 3))
                 for script, values in ours["by_script"].items()
-                if values[way] <= (best := max(found["by_script"][script][way] for found in rivals.values()))
+                if script != "none"
+                and values[way] <= (best := max(found["by_script"][script][way] for found in rivals.values()))
             }
             print(f"  scripts of {len(ours['by_script'])} in which auto is not ahead: {lost or 'none'}")
     for sentence in told(ours["weighing"]) if ours else []:
