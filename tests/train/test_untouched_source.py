@@ -81,3 +81,20 @@ def test_models_without_a_transplant_have_none(tmp_path, tiny_llama, corpus_file
     assert choose_source(None, trained) is None
     (trained / "manifest.json").write_text(json.dumps({"stage": "transplant"}))
     assert choose_source(None, trained) is None
+
+
+def test_a_model_with_layers_left_out_learns_from_its_whole_source(tmp_path):
+    import torch
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from vocabalign.errors import ModelError
+    from vocabalign.train.untouched_source import check_same_body
+
+    def model(layers):
+        torch.manual_seed(0)
+        sizes = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "num_key_value_heads": 2}
+        return LlamaForCausalLM(LlamaConfig(vocab_size=8, num_hidden_layers=layers, **sizes))
+
+    check_same_body(model(1), model(2), "source")
+    with pytest.raises(ModelError, match="num_hidden_layers 1 and the model 2"):
+        check_same_body(model(2), model(1), "source")

@@ -19,7 +19,8 @@ logger = logging.getLogger("vocabalign")
 # The input that a stage trains or transplants further: what leads from a model to the one before it.
 BEFORE = {"finetune": "model", "distill": "student"}
 LONGEST_CHAIN = 32
-_SAME = ("model_type", "hidden_size", "num_hidden_layers")
+_SAME = ("model_type", "hidden_size")
+_LAYERS = "num_hidden_layers"
 
 
 @dataclass(frozen=True)
@@ -95,14 +96,15 @@ def choose_source(named: str | None, model: Path) -> Path | None:
 
 
 def check_same_body(model: PreTrainedModel, source: PreTrainedModel, name: str) -> None:
-    """Refuse a source that cannot be the model before its transplant.
+    """Refuse a source that cannot be the model before its transplant, which may have left layers out.
 
     Raises:
         ModelError: another architecture or size.
     """
     mine, theirs = model.config.get_text_config(), source.config.get_text_config()
-    for key in _SAME:
-        if getattr(mine, key, None) != getattr(theirs, key, None):
+    for key in (*_SAME, _LAYERS):
+        fewer = key == _LAYERS and getattr(mine, key, 0) < getattr(theirs, key, 0)
+        if getattr(mine, key, None) != getattr(theirs, key, None) and not fewer:
             raise ModelError(
                 f"The source {name} has {key} {_value(theirs, key)} and the model {_value(mine, key)}: "
                 "give the model that was transplanted, as it was before."
