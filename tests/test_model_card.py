@@ -112,4 +112,7 @@ def test_scores_stand_before_how_to_load(tmp_path):
 def test_languages_of_a_corpus(tmp_path):
     path = tmp_path / "text.jsonl"
     path.write_text("".join(json.dumps({"text": "x", "language": code}) + "\n" for code in ("ur", "en", "ur")))
-    assert corpus_languages([str(path)]) == ["en", "ur"] and corpus_languages([]) == []
+    other = tmp_path / "other.jsonl"
+    other.write_text(json.dumps({"text": "x", "language": "de"}) + "\n")
+    assert corpus_languages([f"{path}=0.5", str(other)]) == ["de", "en", "ur"] and corpus_languages([]) == []
+    assert corpus_languages([str(tmp_path / "gone.jsonl"), str(other)]) == ["de"]

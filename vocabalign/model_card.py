@@ -6,6 +6,7 @@ source's: they are read from its own card and handed on from stage to stage.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,6 +16,7 @@ from typing import Any
 
 import yaml
 
+from vocabalign.errors import VocabAlignError
 from vocabalign.models import resolve
 
 CARD = "README.md"
@@ -159,11 +161,18 @@ def hub_name(source: str | Path) -> str:
 
 
 def corpus_languages(corpus: Sequence[str | Path]) -> list[str]:
-    """Languages that the first documents of a corpus name (the field ``language`` of JSON lines)."""
+    """Languages that the first documents of each entry of a corpus name (the field ``language`` of JSON lines).
+
+    What cannot be read any more names none: a model that is made is not lost for its card.
+    """
     from vocabalign.text.corpus import read_documents
 
-    documents = islice(read_documents(corpus), LOOKED_AT_DOCUMENTS) if corpus else ()
-    return sorted({document.language for document in documents if document.language})
+    found = set()
+    for entry in corpus:
+        with contextlib.suppress(VocabAlignError):
+            documents = islice(read_documents([entry], weighted=True), LOOKED_AT_DOCUMENTS)
+            found |= {document.language for document in documents if document.language}
+    return sorted(found)
 
 
 def measured_rows(metrics: Mapping[str, Any], left_out: Iterable[str] = ()) -> list[tuple[str, object]]:

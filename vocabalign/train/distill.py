@@ -72,7 +72,7 @@ def run(config: DistillConfig) -> Path:
             _unified(config, run, trainee, context, sources[0])
         else:
             _aligned(config, run, trainee, context, _answered(config, run, sources))
-        write_model(run, trainee, config.out.name, [_describe(config, trainee, sources)])
+        write_model(run, trainee, config.out.name, [_describe(config, trainee, sources)], config.corpus)
     return Path(config.out)
 
 
