@@ -30,7 +30,7 @@ $(VENV)/.ready-$(FAISS): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0 $(TORCH_INDEX)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(FAISS),report,dev]"
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[$(FAISS),lora,trackers,report,dev]"
 	touch $@
 
 clean:

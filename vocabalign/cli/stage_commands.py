@@ -111,6 +111,11 @@ def transplant(**options: Any) -> None:
 @corpus_option
 @click.option("--heldout", multiple=True, metavar="FILE", help="Text for scores during training; may repeat.")
 @click.option("--source", metavar="MODEL", help="The model before its transplant, to learn from.")
+@click.option(
+    "--train",
+    type=click.Choice(["everything", "lora", "rows", "new-rows"]),
+    help="What the second stage trains; new-rows: both stages the rows that the transplant made.",
+)
 @click.option("--steps", type=int, help="Optimizer steps in all.")
 @hub_option
 @out_option

@@ -16,7 +16,7 @@ from vocabalign.stages.references import Corpus, Reference
 from vocabalign.stages.result_configs import EvaluateConfig, ReportConfig
 from vocabalign.stages.text_configs import AlignConfig, CorpusConfig, CountConfig, EmbedConfig, EmbeddingOptions
 from vocabalign.stages.tokenizer_configs import TokenizerExtendConfig, TokenizerPruneConfig, TokenizerTrainConfig
-from vocabalign.stages.training_configs import FinetuneConfig, SelfDistillationOptions, TrainingOptions
+from vocabalign.stages.training_configs import FinetuneConfig, LoraOptions, SelfDistillationOptions, TrainingOptions
 from vocabalign.stages.transplant_configs import TransplantConfig
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "EmbeddingOptions",
     "EvaluateConfig",
     "FinetuneConfig",
+    "LoraOptions",
     "Reference",
     "ReportConfig",
     "SelfDistillationOptions",

@@ -85,6 +85,17 @@ class SelfDistillationOptions(Config):
     """Weight of the divergence of the likelihoods of stretches between common ends."""
 
 
+class LoraOptions(Config):
+    """Low-rank adapters."""
+
+    rank: int = Field(default=16, gt=0)
+    """Of each adapter."""
+    alpha: int = Field(default=32, gt=0)
+    """What an adapter adds is multiplied by alpha / rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Of what an adapter reads."""
+
+
 class FinetuneConfig(StageConfig):
     """Progressive fine-tuning: first embedding and head rows, then all parameters."""
 
@@ -110,7 +121,14 @@ class FinetuneConfig(StageConfig):
     """Peak learning rate while only rows are trained; ``auto`` finds one by a range test."""
     learning_rate: Rate | Literal["auto"] = 5e-5
     """Peak learning rate while all parameters are trained; ``auto`` finds one by a range test."""
+    train: Literal["everything", "lora", "rows", "new-rows"] = "everything"
+    """What the second stage trains: all parameters, LoRA adapters beside the body's matrices (and all rows; they are
+    merged into the model that is written), or rows alone. ``new-rows``: both stages train only the rows that the
+    transplant made; those that it copied stay as they are."""
+    lora: LoraOptions = LoraOptions()
+    """Adapters, where ``train`` is ``lora``."""
     training: TrainingOptions = TrainingOptions()
     """Schedule and batch."""
     trainer: dict[str, object] = {}
-    """Passed to transformers' TrainingArguments as they are (bf16, fsdp, deepspeed, report_to …)."""
+    """Passed to transformers' TrainingArguments as they are (bf16, fsdp, deepspeed …), but ``report_to``: the trackers
+    that also get what is recorded (tensorboard, wandb, trackio …)."""

@@ -21,7 +21,7 @@ from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.arguments import check_options
 from vocabalign.train.data import Documents, tokenize
-from vocabalign.train.head import check_vocabulary_fits, train_everything, train_only_rows
+from vocabalign.train.head import check_vocabulary_fits, takes_positions
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.output import write_model
 from vocabalign.train.replay import with_replay
@@ -30,6 +30,7 @@ from vocabalign.train.schedule import Part, context_of, read_blocks, train_parts
 from vocabalign.train.self_distillation import PARTS, Lessons, SelfDistillation
 from vocabalign.train.source_side import SourceSide
 from vocabalign.train.texts import training_texts
+from vocabalign.train.trainable import Select, selections
 from vocabalign.train.untouched_source import check_same_body, choose_source
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def run(config: FinetuneConfig) -> Path:
     check_options(config.dtype, dict(config.trainer))
     mixed = with_replay(config.corpus, config.replay, config.replay_share)
     source_folder = _source_folder(config)
+    parts = _parts(config, selections(config, resolve(config.model)))
     trainee = read_trainee(config.model)
     context = context_of(config, trainee)
     source = None if source_folder is None else read_source(config, source_folder, trainee)
@@ -69,7 +71,7 @@ def run(config: FinetuneConfig) -> Path:
     with open_run(config, "finetune") as run:
         if source is None:
             blocks = read_blocks(reading, run, trainee, context)
-            train_parts(reading, run, trainee, blocks, _parts(config), lambda _: cross_entropy)
+            train_parts(reading, run, trainee, blocks, parts, lambda _: cross_entropy)
         else:
             model, vocabulary = source
             run.metrics["learned_from"] = str(source_folder)
@@ -81,7 +83,7 @@ def run(config: FinetuneConfig) -> Path:
                 here = lessons if device.type == "cpu" else Lessons(trainee.vocabulary, vocabulary, device)
                 return SelfDistillation(move(model, device), here, config.self_distillation)
 
-            train_parts(reading, run, trainee, blocks, _parts(config), objective)
+            train_parts(reading, run, trainee, blocks, parts, objective)
         done = f"Fine-tuned by vocabalign from `{trainee.folder.name}` in {config.training.steps:,} steps."
         write_model(run, trainee, config.out.name, [done], config.corpus)
     return Path(config.out)
@@ -144,15 +146,17 @@ def _source_side(
         vocabulary,
         context_of(config, trainee),
         context_length(source),
+        packed=takes_positions(source),
         continuations=lessons.continuations if options.continuations else None,
         chunks=bool(options.chunks),
     )
 
 
-def _parts(config: FinetuneConfig) -> list[Part]:
+def _parts(config: FinetuneConfig, select: tuple[Select, Select]) -> list[Part]:
+    first, second = select
     ends_early = config.rows_share == "auto"
     rows = round(config.training.steps * (LONGEST_ROWS_SHARE if ends_early else float(config.rows_share)))
     return [
-        Part("rows", rows, config.rows_learning_rate, train_only_rows, ends_early),
-        Part("everything", config.training.steps - rows, config.learning_rate, train_everything),
+        Part("rows", rows, config.rows_learning_rate, first, ends_early),
+        Part("everything", config.training.steps - rows, config.learning_rate, second),
     ]

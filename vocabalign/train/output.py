@@ -18,6 +18,7 @@ from vocabalign.models import load_model
 from vocabalign.train.best import load_best, read_best
 from vocabalign.train.recorder import METRICS
 from vocabalign.train.run import Run, Trainee
+from vocabalign.train.trainable import merge_lora
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -52,6 +53,7 @@ def write_model(run: Run, trainee: Trainee, title: str, lines: Sequence[str], co
     """
     if run.folder is None:
         return
+    merge_lora(trainee.model)
     put_best(run, trainee)
     check_finite(trainee.model, trainee.dtype)
     trainee.model.to(trainee.dtype)  # type: ignore[arg-type]  # transformers' decorator hides the signature

@@ -26,6 +26,7 @@ from vocabalign.train.divergence import Diverged
 from vocabalign.train.learning_rates import learning_rate_factor
 from vocabalign.train.recorder import Recorder, RecordSteps
 from vocabalign.train.rollback import forget_start, go_back, is_sharded, keep_start
+from vocabalign.train.trainable import merged_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -153,7 +154,7 @@ class StageTrainer(Trainer):
         """The model's tensors under their names in memory; every rank must ask, the first one gets them."""
         if is_sharded(self.args):
             return cast(dict[str, Tensor], self.accelerator.get_state_dict(self.model_wrapped))
-        return self.raw_model.state_dict()
+        return merged_weights(self.raw_model)
 
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: Trainer would walk through all parameters at every step."""
