@@ -52,7 +52,9 @@ def _training(run: Run) -> str:
         if artefact.stage == "finetune":
             parts.append(f"{artefact.name} was fine-tuned from {short_name(artefact.config.get('model', '?'))}{tail}")
         elif artefact.stage == "distill":
-            student, teacher = (short_name(artefact.config.get(key, "?")) for key in ("student", "teacher"))
+            student = short_name(artefact.config.get("student", "?"))
+            named = artefact.config.get("teacher") or artefact.config.get("cache") or "?"
+            teacher = " and ".join(map(short_name, named if isinstance(named, list) else [named]))
             if artefact.config.get("distillation_weight") == 0:
                 parts.append(f"{artefact.name} was trained directly from {student}{tail}")
             else:
