@@ -15,7 +15,7 @@ from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.train import trainer
 from vocabalign.train.data import Blocks, tokenize
 from vocabalign.train.head import hidden_states, read_head
-from vocabalign.train.self_distillation import PARTS, Lessons, SelfDistillation
+from vocabalign.train.self_distillation import LEARNED, PARTS, Lessons, SelfDistillation
 from vocabalign.train.source_side import SourceSide
 from vocabalign.transplantation import transplant_stage
 
@@ -38,7 +38,7 @@ def objective(model_folder, source_folder, options, folder):
     )
     source.requires_grad_(False)
     mine, theirs = (tokenize(TEXT, v, folder, str(number)) for number, v in enumerate(vocabularies))
-    lessons = Lessons(*vocabularies)
+    lessons = Lessons(*vocabularies, read_head(model).num_rows)
     side = SourceSide(
         mine, vocabularies[0], theirs, vocabularies[1], 24, 64, continuations=lessons.continuations, chunks=True
     )
@@ -53,16 +53,19 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(tmp_path, transplanted, tiny_
     hidden = hidden_states(model, batch["input_ids"], batch["position_ids"])
     entropy = fused_loss(hidden, read_head(model), batch["labels"], num_items=96.0).loss
     assert float(parts["cross_entropy"].detach()) == pytest.approx(float(entropy.detach()))
-    expected = 0.7 * parts["cross_entropy"]
+    expected = 0.7 * parts["cross_entropy"] + 0.9 * parts["event_divergence"]
+    assert float(parts["event_divergence"]) > 0
     for name, part in PARTS.items():
         assert float(parts[part.__name__].detach()) > 0
         expected = expected + getattr(ALL, name) * parts[part.__name__]
     assert float(parts["loss"].detach()) == pytest.approx(float(expected.detach()), rel=1e-6)
 
 
-@pytest.mark.parametrize("name", sorted(PARTS))
+@pytest.mark.parametrize("name", sorted(LEARNED))
 def test_gradient_of_each_part_against_differences(tmp_path, transplanted, tiny_llama, name):
-    only = SelfDistillationOptions(**{"cross_entropy": 0.0, **{other: 0.0 for other in PARTS}, name: 1.0}, enabled=True)
+    only = SelfDistillationOptions(
+        **{"cross_entropy": 0.0, **{other: 0.0 for other in LEARNED}, name: 1.0}, enabled=True
+    )
     model, distil, blocks = objective(transplanted, tiny_llama, only, tmp_path)
     model.double()
     distil.source.double()
@@ -147,7 +150,7 @@ def test_accumulated_batches_are_one_batch(tmp_path, transplanted, corpus_file):
 
 
 def test_a_source_from_which_nothing_is_learned_is_refused(tmp_path, transplanted, tiny_llama, corpus_file):
-    for options in ({"enabled": False}, {name: 0.0 for name in PARTS}):
+    for options in ({"enabled": False}, {name: 0.0 for name in LEARNED}):
         with pytest.raises(ConfigError, match="learns nothing"):
             finetuned(transplanted, corpus_file, tmp_path / "out", source=str(tiny_llama), self_distillation=options)
 
@@ -162,3 +165,12 @@ def test_another_body_is_refused(tmp_path, tiny_llama, byte_level_folder, corpus
     make_llama(other, 400, hidden_size=48)
     with pytest.raises(ModelError, match="hidden_size"):
         finetuned(tiny_llama, corpus_file, tmp_path / "out", source=str(other))
+
+
+def test_one_forward_pass_of_the_source_for_each_batch(tmp_path, transplanted, tiny_llama):
+    model, distil, blocks = objective(transplanted, tiny_llama, ALL, tmp_path)
+    calls = []
+    distil.source.base_model.register_forward_hook(lambda *_: calls.append(1))
+    for number in range(3):
+        distil(model, blocks.__getitems__([number]), 24.0)["loss"].backward()
+    assert len(calls) == 3

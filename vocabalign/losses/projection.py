@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -14,6 +13,7 @@ from vocabalign.losses.checks import both_sides, check_temperature
 from vocabalign.losses.divergences import Divergence, named
 from vocabalign.losses.logits import NEVER, Head
 from vocabalign.losses.pairs import Pair, normalise_
+from vocabalign.losses.sparse_products import times, to_tensor
 from vocabalign.losses.streaming import stream
 
 __all__ = ["LexiconProjection", "projection_loss"]
@@ -63,18 +63,18 @@ class LexiconProjection:
         self.uncovered = torch.from_numpy(np.setdiff1d(np.arange(num_teacher_tokens), covered)).to(device)
         self.has_lost = bool(len(lost))
         self._matrices = {
-            dtype: tuple(_tensor(part, dtype, device) for part in (matrix, matrix.T.tocsr()))
+            dtype: tuple(to_tensor(part, dtype, device) for part in (matrix, matrix.T.tocsr()))
             for dtype in (torch.float32, torch.float64)
             if not self.identity
         }
 
     def forward(self, q: Tensor) -> Tensor:
         """(C, Vs) probabilities -> (C, E)."""
-        return _times(self._matrices[q.dtype][1], q)
+        return times(self._matrices[q.dtype][1], q)
 
     def back(self, g: Tensor) -> Tensor:
         """(C, E) derivatives -> (C, Vs)."""
-        return _times(self._matrices[g.dtype][0], g)
+        return times(self._matrices[g.dtype][0], g)
 
 
 def projection_loss(
@@ -175,16 +175,6 @@ class _ProjectionRows:
         return pair, resolved
 
 
-def _times(matrix: Tensor, rows: Tensor) -> Tensor:
-    """(C, n) rows times the transpose of a sparse (m, n) matrix: (C, m)."""
-    if rows.device.type != "cpu":
-        return (matrix @ rows.T.contiguous()).T.contiguous()
-    # Written where it is wanted: the product as torch returns it costs as much again in copies.
-    result = rows.new_zeros(len(rows), matrix.shape[0])
-    torch.addmm(result.T, matrix, rows.T, beta=0, out=result.T)
-    return result
-
-
 def _check(ids: np.ndarray, weights: np.ndarray, num_teacher_tokens: int) -> None:
     if ids.ndim != 2 or ids.shape != weights.shape:
         raise ValueError(
@@ -212,16 +202,3 @@ def _is_identity(matrix: sparse.csr_matrix) -> bool:
         and (matrix.indices == np.arange(count)).all()
         and (matrix.data == 1).all()
     )
-
-
-def _tensor(matrix: sparse.csr_matrix, dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # torch calls the format new; products with it are not
-        return torch.sparse_csr_tensor(
-            torch.from_numpy(matrix.indptr.astype(np.int64)),
-            torch.from_numpy(matrix.indices.astype(np.int64)),
-            torch.from_numpy(matrix.data).to(dtype),
-            size=matrix.shape,
-            device=device,
-            check_invariants=False,
-        )

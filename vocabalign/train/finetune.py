@@ -21,13 +21,13 @@ from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.arguments import check_options
 from vocabalign.train.data import Documents, tokenize
-from vocabalign.train.head import check_vocabulary_fits, takes_positions
+from vocabalign.train.head import check_vocabulary_fits, read_head, takes_positions
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.output import write_model
 from vocabalign.train.replay import with_replay
 from vocabalign.train.run import Run, Trainee, is_main, main_first, open_run, read_trainee
 from vocabalign.train.schedule import Part, context_of, read_blocks, train_parts
-from vocabalign.train.self_distillation import PARTS, Lessons, SelfDistillation
+from vocabalign.train.self_distillation import LEARNED, Lessons, SelfDistillation
 from vocabalign.train.source_side import SourceSide
 from vocabalign.train.texts import training_texts
 from vocabalign.train.trainable import Select, selections
@@ -75,12 +75,13 @@ def run(config: FinetuneConfig) -> Path:
         else:
             model, vocabulary = source
             run.metrics["learned_from"] = str(source_folder)
-            lessons = Lessons(trainee.vocabulary, vocabulary)
+            rows = read_head(trainee.model).num_rows
+            lessons = Lessons(trainee.vocabulary, vocabulary, rows)
             side = partial(_source_side, reading, run, trainee, model, vocabulary, lessons)
             blocks = read_blocks(reading, run, trainee, context, side)
 
             def objective(device: torch.device) -> SelfDistillation:
-                here = lessons if device.type == "cpu" else Lessons(trainee.vocabulary, vocabulary, device)
+                here = lessons if device.type == "cpu" else Lessons(trainee.vocabulary, vocabulary, rows, device)
                 return SelfDistillation(move(model, device), here, config.self_distillation)
 
             train_parts(reading, run, trainee, blocks, parts, objective)
@@ -97,7 +98,7 @@ def _source_folder(config: FinetuneConfig) -> Path | None:
         ModelError: it is not the one that was transplanted.
     """
     options = config.self_distillation
-    learns = options.enabled and any(getattr(options, name) for name in PARTS)
+    learns = options.enabled and any(getattr(options, name) for name in LEARNED)
     if config.source is not None and not learns:
         raise ConfigError(
             "A source is named, but self_distillation learns nothing from it: leave the source away, or set "

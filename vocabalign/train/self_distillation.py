@@ -18,7 +18,7 @@ from torch import Tensor
 from vocabalign.losses.chunks import chunk_loss
 from vocabalign.losses.classes import common_classes
 from vocabalign.losses.continuations import Continuations, continuation_loss
-from vocabalign.losses.events import EventMerge, event_loss
+from vocabalign.losses.event_mixture import ClassSums, event_mixture_loss
 from vocabalign.losses.fused import fused_loss
 from vocabalign.losses.hidden import hidden_loss
 from vocabalign.losses.likelihood import observed_log_probs
@@ -31,7 +31,7 @@ from vocabalign.train.source_side import unpack_chunks
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["Lessons", "SelfDistillation"]
+__all__ = ["LEARNED", "Lessons", "SelfDistillation"]
 
 
 class Lessons:
@@ -40,11 +40,14 @@ class Lessons:
     Args:
         student: the trained model's.
         source: the source's.
+        num_rows: of the trained model's head.
         device: where the losses run.
     """
 
-    def __init__(self, student: Vocabulary, source: Vocabulary, device: torch.device | str = "cpu") -> None:
-        self.classes = EventMerge(common_classes(student, source), device)
+    def __init__(
+        self, student: Vocabulary, source: Vocabulary, num_rows: int, device: torch.device | str = "cpu"
+    ) -> None:
+        self.classes = ClassSums(common_classes(student, source), num_rows, device)
         self.continuations = Continuations(student, source, device)
 
 
@@ -73,8 +76,7 @@ class SelfDistillation:
             positions = batch["source_positions"] if takes_positions(self.source) else None
             theirs = hidden_states(self.source, batch["source_ids"], positions).flatten(0, 1)
         mine = hidden.flatten(0, 1)
-        entropy = fused_loss(hidden, head, batch["labels"], num_items=num_items).loss
-        loss, parts = self.options.cross_entropy * entropy, {"cross_entropy": entropy}
+        loss, parts = self._entropy(mine, head, theirs, batch, num_items)
         for name, part in PARTS.items():
             weight = getattr(self.options, name)
             if weight:
@@ -82,26 +84,34 @@ class SelfDistillation:
                 loss, parts[part.__name__] = loss + weight * value.to(loss.dtype), value
         return {"loss": loss, **parts}
 
+    def _entropy(
+        self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Cross-entropy, and the divergence of what comes next at common starts: both from one set of logits."""
+        options, labels = self.options, batch["labels"].flatten()
+        if not options.events:
+            entropy = fused_loss(mine, head, labels, num_items=num_items).loss
+            return options.cross_entropy * entropy, {"cross_entropy": entropy}
+        loss, entropy, divergence = event_mixture_loss(
+            mine,
+            head,
+            labels,
+            theirs,
+            read_head(self.source),
+            batch["starts"],
+            self.lessons.classes,
+            cross_entropy=options.cross_entropy,
+            events=options.events,
+            num_items=num_items,
+        )
+        return loss, {"cross_entropy": entropy, "event_divergence": divergence}
+
     def hidden_distance(
         self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
     ) -> Tensor:
         """``|h - h_source|^2 / mean |h_source|^2`` wherever both have read the same bytes."""
         ends = batch["ends"]
         return hidden_loss(mine[ends[:, 0]], theirs[ends[:, 1]], num_items=num_items)
-
-    def event_divergence(
-        self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
-    ) -> Tensor:
-        """Event-KL at common starts."""
-        starts = batch["starts"]
-        return event_loss(
-            mine[starts[:, 0]],
-            head,
-            theirs[starts[:, 1]],
-            read_head(self.source),
-            self.lessons.classes,
-            num_items=num_items,
-        )
 
     def continuation_divergence(
         self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
@@ -128,10 +138,11 @@ class SelfDistillation:
         return chunk_loss(rows, head, chunks, observed, weights="tokens", num_items=num_items)
 
 
-# Weight in the options -> what it is the weight of.
+# Weight in the options -> what it is the weight of; ``events`` goes with the cross-entropy.
 PARTS = {
     "hidden": SelfDistillation.hidden_distance,
-    "events": SelfDistillation.event_divergence,
     "continuations": SelfDistillation.continuation_divergence,
     "chunks": SelfDistillation.chunk_divergence,
 }
+LEARNED = ("events", *PARTS)
+"""Weights of what is learned from the source."""
