@@ -138,6 +138,10 @@ def test_real_tokenizers_share_most_running_tokens(tmp_path, material):
     assert shares["identical"] > 0.4 and shares["none"] == 0
     assert result.scores["evidence_counts"]["none"] <= 1
     assert 0.3 < result.scores["bleu1_target_to_source"] <= 1
+    assert result.scores["hub_share_top3"] <= 0.03
+    # The mixture is as good as any kind of evidence alone, on documents that it has not seen.
+    weighed = result.scores["weighing"]["all"]
+    assert weighed["tokens"] > 1_000 and weighed["bits"] < min(weighed["bits_alone"].values()) + 0.02
     # Every identical token really stands for the same bytes.
     for token in np.flatnonzero(lexicon.evidence == Evidence.IDENTICAL):
         assert source.token_bytes[lexicon.source_ids[token, 0]] == target.token_bytes[token]

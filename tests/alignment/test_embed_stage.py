@@ -14,7 +14,7 @@ from vocabalign.token_embeddings import load_embeddings
 def test_the_artefact_is_read_back_for_its_own_tokenizer_only(
     tmp_path, byte_level_folder, metaspace_folder, corpus_file
 ):
-    options = EmbeddingOptions(dimensions=8, epochs=1)
+    options = EmbeddingOptions(method="skip-gram", dimensions=8, epochs=1)
     config = EmbedConfig(
         tokenizer=str(byte_level_folder),
         corpus=[str(corpus_file)],

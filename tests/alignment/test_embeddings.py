@@ -10,7 +10,7 @@ from vocabalign.errors import ArtifactError, ConfigError, CorpusError
 from vocabalign.stages import EmbeddingOptions
 from vocabalign.token_embeddings import TokenEmbeddings
 
-OPTIONS = EmbeddingOptions(dimensions=16, epochs=2)
+OPTIONS = EmbeddingOptions(method="skip-gram", dimensions=16, epochs=2)
 METHODS = ["skip-gram", "cbow", "fasttext", "glove", "ppmi"]
 
 

@@ -10,7 +10,7 @@ from vocabalign.alignment.embeddings import learn_token_embeddings
 from vocabalign.alignment.gensim_vectors import words_of_tokens
 from vocabalign.stages import EmbeddingOptions
 
-OPTIONS = EmbeddingOptions(dimensions=16, epochs=2)
+OPTIONS = EmbeddingOptions(method="skip-gram", dimensions=16, epochs=2)
 
 
 def test_a_long_document_is_not_cut_off(monkeypatch):
@@ -57,5 +57,5 @@ def test_temporary_files_are_where_the_caller_says(tmp_path, monkeypatch):
     seen = []
     write = gensim_vectors._write_tokens
     monkeypatch.setattr(gensim_vectors, "_write_tokens", lambda *args: seen.append(args[2]) or write(*args))
-    learn_token_embeddings(word_vocabulary(), make_texts(20), EmbeddingOptions(dimensions=4, epochs=1), 0, tmp_path)
+    learn_token_embeddings(word_vocabulary(), make_texts(20), EmbeddingOptions(method="skip-gram", dimensions=4, epochs=1), 0, tmp_path)
     assert [path.parent.parent for path in seen] == [tmp_path] and not list(tmp_path.iterdir())

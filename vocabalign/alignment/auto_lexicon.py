@@ -142,7 +142,8 @@ def build_auto_lexicon(
         leading = np.where(leads, Evidence.DISTRIBUTIONAL, leading)
     surprisal = -np.log2(background_of(covers.target_counts))
     confidence = np.clip(told / surprisal, LEAST_CONFIDENT, MOST_CONFIDENT)
-    free = hold_hubs_down(without_crumbs(sparse.csr_matrix(sparse.diags(wanted.astype(float)) @ blended)))
+    # What is weak may still take the lead from a hub, so crumbs go last.
+    free = without_crumbs(hold_hubs_down(sparse.csr_matrix(sparse.diags(wanted.astype(float)) @ blended)))
     for layer in certain:
         leading = np.where(layer.speaks, layer.kind, leading)
     total = certain[0].weights + certain[1].weights + free
