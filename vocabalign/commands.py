@@ -244,8 +244,10 @@ def run_compare(options: dict[str, Any]) -> None:
     from vocabalign.compare import compare_rows, format_comparison
 
     start_logging()
-    given = {key: value for key, value in options.items() if key not in ("as_json", "overwrite") and value is not None}
+    given = {key: value for key, value in options.items() if key != "as_json" and value is not None}
     result = compare_rows(**given)
+    if options["out"]:
+        logger.info("%s written", Path(options["out"]) / "comparison.html")
     show(result, options["as_json"], format_comparison(result))
 
 

@@ -97,10 +97,26 @@ def init(name: str | None, out: str | None, overwrite: bool | None, as_json: boo
     "--lexicon", type=click.Path(), metavar="DIR", help="From 'align'; else the lexicon methods are left out."
 )
 @click.option("--heldout", multiple=True, required=True, metavar="FILE", help="Text to score on; may repeat.")
-@click.option("--methods", default="auto,fvt,last,first,decay", help="Row methods, separated by commas, or 'all'.")
+@click.option(
+    "--methods",
+    default="auto,fvt,last,first,decay",
+    help="Row methods, separated by commas, INPUT/HEAD for two at once, or 'all' that have what they need.",
+)
 @row_sources
-@click.option("--finetune-steps", type=int, default=0, help="Train each this many steps too.")
+@click.option("--untie", is_flag=True, help="Give a tied source a head of its own, for every method.")
+@click.option(
+    "--calibrate-head/--no-calibrate-head",
+    default=True,
+    help="Shift head rows by counts of the corpus, as 'transplant' does, or leave them as published.",
+)
+@click.option("--finetune-steps", type=int, default=0, help="Train each, and the source, this many steps too.")
 @corpus_option
+@click.option(
+    "--out",
+    type=click.Path(),
+    metavar="DIR",
+    help="Write comparison.json, a page and pictures here; an interrupted run goes on.",
+)
 @everywhere
 def compare(**options: Any) -> None:
     """Ways of making rows, side by side on one model, one target and one text."""
