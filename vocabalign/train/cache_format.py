@@ -21,7 +21,9 @@ def pack_bits(values: np.ndarray, bits: int) -> np.ndarray:
     """(..., k) non-negative integers -> (..., ceil(k bits / 8)) uint8, each row by itself."""
     places = np.arange(bits, dtype=np.uint64)
     flags = (values[..., None].astype(np.uint64) >> places) & np.uint64(1)
-    return np.packbits(flags.reshape(*values.shape[:-1], -1).astype(np.uint8), axis=-1, bitorder="little")
+    return np.packbits(
+        flags.reshape(*values.shape[:-1], values.shape[-1] * bits).astype(np.uint8), axis=-1, bitorder="little"
+    )
 
 
 def unpack_bits(packed: np.ndarray, bits: int, count: int) -> np.ndarray:

@@ -62,8 +62,12 @@ def _write(reader: Reader | ServerReader, config: DistillCacheConfig, shards: Sh
     with progress("caching the teacher") as bar:
         for group in _groups(reader.texts(config.corpus)):
             new = {key: item for item in group if (key := key_of(item.text)) not in shards}
-            for key, read in zip(new, reader.read(list(new.values()))):
-                shards.add(key, *read)
+            try:
+                for key, read in zip(new, reader.read(list(new.values()))):
+                    shards.add(key, *read)
+            except BaseException:
+                shards.flush()  # what was read is kept for the next try
+                raise
             bar.advance(sum(len(item.text) for item in group), f"{len(shards.keys):,} documents")
 
 

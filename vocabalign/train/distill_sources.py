@@ -109,6 +109,8 @@ def _cached(config: DistillConfig, trainee: Trainee) -> Source:
     cache = TargetCache(config.cache)
     if config.teachers and not is_server(config.teachers[0]):
         cache.check_teacher(resolve(config.teachers[0]))
+    if cache.from_server:  # of its tokens only the bytes are known
+        return Source(str(config.cache), trainee.vocabulary, cache.kind, 1.0, False, None, cache)
     one = same_ids(trainee.vocabulary, cache.vocabulary)
     return Source(str(config.cache), cache.vocabulary, cache.kind, 1.0, one, None, cache)
 
@@ -139,6 +141,8 @@ def _difference(student: str, source: Source) -> str:
 def warn_of_looks(trainee: Trainee, source: Source) -> None:
     """Say where two vocabularies have one size and are two nevertheless."""
     mine, theirs = trainee.vocabulary, source.vocabulary
+    if theirs is mine:  # a server, whose vocabulary is not known
+        return
     if source.one_vocabulary or len(mine) != len(theirs):
         return
     differ = sum(a != b for a, b in zip(mine.token_bytes, theirs.token_bytes))

@@ -220,8 +220,13 @@ def _hidden(lesson: Lesson, ends: Tensor, num_items: Any) -> Tensor:
     return hidden_loss(mine, theirs, projector=lesson.projector, num_items=num_items)
 
 
+def _per_label(starts: int, coverage: Coverage) -> float:
+    """Starts for each label: every text has one more of its first token, and one of its end."""
+    return (starts + 2 * coverage.texts) / max(1, coverage.student_tokens + coverage.texts)
+
+
 def _per_start(coverage: Coverage) -> float:
-    return max(coverage.alignment_rate, 1e-3)
+    return _per_label(coverage.starts, coverage)
 
 
 def _bytes_per_token(coverage: Coverage) -> float:
@@ -235,12 +240,12 @@ TERMS: dict[str, Term] = {
     "prefixes": Term(
         lambda pieces, tables: prefix_rows([p.document for p in pieces], tables.prefixes),
         _prefixes,
-        lambda coverage: max(coverage.prefix_rate, 1e-3),
+        lambda coverage: _per_label(coverage.prefix_starts, coverage),
     ),
     "projection": Term(_starts, _projection, _per_start),
     "uld": Term(_starts, _uld, _per_start),
     "gold": Term(_gold_rows, _gold, _per_start),
-    "hidden": Term(_ends, _hidden, lambda coverage: max(coverage.chunks / max(1, coverage.student_tokens), 1e-3)),
+    "hidden": Term(_ends, _hidden, lambda coverage: _per_label(coverage.chunks, coverage)),
 }
 
 

@@ -92,11 +92,11 @@ class Server:
         try:
             pieces, log_probs, offsets = read(answer["choices"][0], text)
             ends = _ends(pieces, offsets, text)
+            values = np.array([np.nan if value is None else float(value) for value in log_probs], dtype=np.float64)
         except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
             raise self._nonsense(
                 "/completions", answer, f"a log-probability for each token of the prompt ({error})"
             ) from error
-        values = np.array([np.nan if value is None else float(value) for value in log_probs], dtype=np.float64)
         known = values[~np.isnan(values)]
         if len(values) != len(ends) or (known > 1e-3).any() or np.isnan(values[1:]).any() or not len(values):
             raise self._nonsense("/completions", answer, "log-probabilities that are at most 0, one for each token")
