@@ -48,15 +48,44 @@ def check_full(subject: Subject) -> str:
     )
     model, info = loaded
     left_over = [name for name in info["unexpected_keys"] if not name.endswith(_BUFFERS)]
-    found = {"missing": info["missing_keys"], "left over": left_over, "misshapen": info["mismatched_keys"]}
+    expect_whole({"missing": info["missing_keys"], "left over": left_over, "misshapen": info["mismatched_keys"]})
+    prompts = probe_prompts(subject)
+    has_head, depth = examine(model, prompts, subject.padding_ids)
+    if depth <= 0:
+        raise VerificationError("a row that no token has is the most likely one")
+    if not has_head:
+        return f"{len(prompts)} texts have finite hidden states; the model has no head"
+    written = _generate(subject, model, prompts[0])
+    below = f"; padded rows stay {depth:.1f} below the best" if len(subject.padding_ids) else ""
+    return f"{len(prompts)} texts have finite logits{below}; it writes {written!r}"
+
+
+def expect_whole(found: dict[str, Any]) -> None:
+    """Raise ``VerificationError`` where loading told of tensors: what is wrong with them -> their names."""
     for what, names in found.items():
         if names:
             raise VerificationError(f"tensors are {what}: {', '.join(sorted(map(str, names))[:5])}")
+
+
+@torch.no_grad()
+def examine(model: Any, prompts: list[list[int]], padding_ids: np.ndarray) -> tuple[bool, float]:
+    """Run a model on prompts.
+
+    Args:
+        model: of transformers.
+        prompts: token ids.
+        padding_ids: (P,) ids that no token has.
+
+    Returns:
+        Whether it has logits, and by how much the likeliest padded row stays below the likeliest token; inf where
+        there is none.
+
+    Raises:
+        VerificationError: a logit or a hidden state is not finite.
+    """
     model.eval()
-    padding = torch.from_numpy(subject.padding_ids)
-    depth = float("inf")
-    prompts = _prompts(subject)
-    has_head = True
+    padding = torch.from_numpy(padding_ids)
+    depth, has_head = float("inf"), True
     for ids in prompts:
         output = model(input_ids=torch.tensor([ids]))
         has_head = getattr(output, "logits", None) is not None
@@ -67,16 +96,11 @@ def check_full(subject: Subject) -> str:
             real = logits.clone()
             real[:, padding] = float("-inf")
             depth = min(depth, float((real.amax(dim=1) - logits[:, padding].amax(dim=1)).min()))
-            if depth <= 0:
-                raise VerificationError("a row that no token has is the most likely one")
-    if not has_head:
-        return f"{len(prompts)} texts have finite hidden states; the model has no head"
-    written = _generate(subject, model, prompts[0])
-    below = f"; padded rows stay {depth:.1f} below the best" if len(padding) else ""
-    return f"{len(prompts)} texts have finite logits{below}; it writes {written!r}"
+    return has_head, depth
 
 
-def _prompts(subject: Subject) -> list[list[int]]:
+def probe_prompts(subject: Subject) -> list[list[int]]:
+    """Ids of the probe texts, or of the first tokens where there is no tokenizer."""
     rows = subject.checkpoint.num_rows
     if not subject.has_tokenizer:
         return [list(range(min(rows, _PROBE_TOKENS)))]

@@ -60,20 +60,36 @@ def cut_layers(source: Path, out: Path, text: str) -> Path:
         ModelError: the layers cannot be told from the tensors' names or the configuration.
     """
     checkpoint = open_checkpoint(source)
-    part = _layer_part(checkpoint.config)
-    count = _layer_count(checkpoint, part)
-    kept = parse_layers(text, count)
-    prefix = _layer_prefix(checkpoint, count)
-    rename = _renamer(prefix, kept)
+    config, rename = plan_cut(checkpoint, text)
     shutil.rmtree(out, ignore_errors=True)
     out.mkdir(parents=True)
     _write_weights(checkpoint, out, rename)
-    config = _cut_config(checkpoint.config, part, kept, count)
     for path in checkpoint.folder.iterdir():
         if path.is_file() and path.suffix != ".safetensors" and path.name not in (INDEX, "config.json"):
             shutil.copyfile(path, out / path.name)
     write_json(out / "config.json", config)
     return out
+
+
+def plan_cut(checkpoint: Checkpoint, text: str) -> tuple[dict[str, Any], Callable[[str], str | None]]:
+    """What a model with the named layers alone consists of.
+
+    Args:
+        checkpoint: the whole model.
+        text: such as ``"0-7,12"``.
+
+    Returns:
+        Its configuration, and a function from a tensor's name to its new one, None for one that is left out.
+
+    Raises:
+        ConfigError: a list of layers that makes no sense.
+        ModelError: the layers cannot be told from the tensors' names or the configuration.
+    """
+    part = _layer_part(checkpoint.config)
+    count = _layer_count(checkpoint, part)
+    kept = parse_layers(text, count)
+    rename = _renamer(_layer_prefix(checkpoint, count), kept)
+    return _cut_config(checkpoint.config, part, kept, count), rename
 
 
 def _layer_part(config: dict[str, Any]) -> str | None:

@@ -15,10 +15,11 @@ from vocabalign.errors import VerificationError, VocabAlignError
 from vocabalign.fingerprints import MANIFEST
 from vocabalign.manifests import read_manifest
 from vocabalign.models import resolve
+from vocabalign.provenance import copied_rows, read_provenance
 from vocabalign.text.probes import probe_texts
 from vocabalign.transplantation.checkpoint import INDEX, Checkpoint, open_checkpoint
+from vocabalign.transplantation.first_block import check_first_block, padded_rows_lie_low
 from vocabalign.transplantation.full_check import check_full
-from vocabalign.transplantation.provenance import copied_rows, read_provenance
 from vocabalign.transplantation.shards import all_entries
 from vocabalign.transplantation.sources import TokenClass
 
@@ -37,7 +38,8 @@ def verify_model(folder: str | Path, *, full: bool | None = None) -> dict[str, A
 
     Args:
         folder: any Hugging Face model folder; what a transplant promised is read from its provenance.json.
-        full: load the whole model too; by default where its weights are smaller than 2 GB.
+        full: load the whole model too; by default where its weights are smaller than 2 GB. Else its embedding, its
+            first block and its head are run.
 
     Returns:
         ``{"folder", "full", "checks": [{"name", "ok", "detail"}]}``.
@@ -53,9 +55,8 @@ def verify_model(folder: str | Path, *, full: bool | None = None) -> dict[str, A
             break  # nothing else can be read
     else:
         full = subject.checkpoint.num_bytes < FULL_BYTES if full is None else full
-        if full:
-            for name, check in FULL_CHECKS.items():
-                checks.append(_run(name, check, subject))
+        for name, check in (FULL_CHECKS if full else PART_CHECKS).items():
+            checks.append(_run(name, check, subject))
     failed = [check for check in checks if not check["ok"]]
     if failed:
         listed = "; ".join(f"{check['name']}: {check['detail']}" for check in failed)
@@ -226,6 +227,16 @@ def _check_copies(subject: _Subject) -> str:
     return f"{count:,} rows are the source's bit for bit"
 
 
+def _check_padding(subject: _Subject) -> str:
+    checkpoint, padding = subject.checkpoint, torch.from_numpy(subject.padding_ids)
+    if not len(padding) or checkpoint.head_in_memory is None:
+        return SKIPPED + ("every row has a token" if not len(padding) else "the model has no head")
+    reason = padded_rows_lie_low(checkpoint, padding)
+    if reason is None:
+        return f"{len(padding):,} rows have no token; that none of them wins is only seen where the model runs"
+    return f"{len(padding):,} rows have no token, and none of them can win: {reason}"
+
+
 def _check_template(subject: _Subject) -> str:
     if not subject.has_tokenizer or not getattr(subject.tokenizer, "chat_template", None):
         return SKIPPED + "no chat template"
@@ -247,6 +258,8 @@ CHECKS: dict[str, Callable[[_Subject], str]] = {
     "highest id": _check_highest_id,
     "special ids": _check_special_ids,
     "copied rows": _check_copies,
+    "padded rows": _check_padding,
     "chat template": _check_template,
 }
 FULL_CHECKS: dict[str, Callable[[Any], str]] = {"running model": check_full}
+PART_CHECKS: dict[str, Callable[[Any], str]] = {"first block": check_first_block}
