@@ -7,6 +7,7 @@ from scipy import sparse
 from tests.alignment.toy import make_vocabulary, running_text_uses
 from vocabalign.alignment.evidence_layers import (
     Neighbors,
+    contained_layer,
     cooccurrence_layer,
     distributional_layer,
     layer_of_entries,
@@ -56,6 +57,14 @@ def test_segmentation_counts_pieces_by_their_bytes():
     layer = segmentation_layer(source, target, np.arange(4), lambda tokens: [pieces[token] for token in tokens])
     assert row(layer, 0) == {0: 0.75, 1: 0.25} and row(layer, 1) == {1: 0.5, 2: 0.5}
     assert layer.speaks.tolist() == [True, True, True, False]
+
+
+def test_contained_pieces_are_all_tokens_that_stand_in_the_bytes():
+    source = make_vocabulary([b"ab", b"b", b"bc", b"abcd", b"x"])
+    target = make_vocabulary([b"abc", b"b", b"zz", None])
+    layer = contained_layer(source, target, np.arange(4))
+    assert row(layer, 0) == pytest.approx({0: 0.4, 1: 0.2, 2: 0.4}) and row(layer, 1) == {1: 1.0}
+    assert row(layer, 2) == row(layer, 3) == {}
 
 
 def test_fragments_are_what_is_no_whole_character():

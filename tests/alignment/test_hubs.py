@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
-from vocabalign.alignment.hubs import hold_hubs_down, hub_capacity
+from vocabalign.alignment.hubs import hold_hubs_down, hub_capacity, rows_of_hubs
 from vocabalign.alignment.lexicon_building import best_of_rows
 
 
@@ -68,3 +68,13 @@ def test_what_is_far_below_the_best_takes_the_lead_only_where_nothing_else_is_le
     held = hold_hubs_down(sparse.csr_matrix(dense), 2).toarray().argmax(axis=1)
     assert sorted(held.tolist()) == [0, 0, 1, 1]
     assert sorted(hold_hubs_down(sparse.csr_matrix(dense), 1).toarray().argmax(axis=1).tolist()) == [0, 1, 2, 2]
+
+
+def test_rows_of_hubs_are_those_of_columns_that_lead_too_many():
+    dense = np.zeros((200, 50))
+    dense[:, 0] = 1
+    dense[:40] = np.eye(50)[1:41]
+    dense[190:] = 0
+    found = rows_of_hubs(sparse.csr_matrix(dense))
+    assert found.tolist() == [40 <= row < 190 for row in range(200)]
+    assert not rows_of_hubs(sparse.csr_matrix(dense[:70])).any()

@@ -12,6 +12,7 @@ from scipy import sparse
 from vocabalign.alignment.evidence_layers import (
     Layer,
     Neighbors,
+    contained_layer,
     cooccurrence_layer,
     distributional_layer,
     relaxed_layer,
@@ -19,7 +20,7 @@ from vocabalign.alignment.evidence_layers import (
     share_of_fragments,
 )
 from vocabalign.alignment.held_out_covers import SplitCovers
-from vocabalign.alignment.hubs import hold_hubs_down
+from vocabalign.alignment.hubs import hold_hubs_down, rows_of_hubs
 from vocabalign.alignment.lexicon_building import (
     LEAST_CONFIDENT,
     MOST_CONFIDENT,
@@ -51,6 +52,8 @@ NEIGHBOR_BELIEF = 0.25
 HALF = 0.5
 # Of a row's largest weight; what is below is noise that a person would have to read past.
 CRUMB = 0.005
+# Weight of pieces that are there only to be led by where nothing else has room.
+LAST_RESORT, LAST_RESORTS = 1e-6, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,13 +145,26 @@ def build_auto_lexicon(
         leading = np.where(leads, Evidence.DISTRIBUTIONAL, leading)
     surprisal = -np.log2(background_of(covers.target_counts))
     confidence = np.clip(told / surprisal, LEAST_CONFIDENT, MOST_CONFIDENT)
-    # What is weak may still take the lead from a hub, so crumbs go last.
-    free = without_crumbs(hold_hubs_down(sparse.csr_matrix(sparse.diags(wanted.astype(float)) @ blended)))
+    free = _without_hubs(source, target, sparse.csr_matrix(sparse.diags(wanted.astype(float)) @ blended))
     for layer in certain:
         leading = np.where(layer.speaks, layer.kind, leading)
     total = certain[0].weights + certain[1].weights + free
     lexicon = make_lexicon(source, target, total, leading, np.where(settled, 1.0, confidence), top_k)
     return replace(lexicon, reverse=counted_reverse(covers)), {"weighing": report}
+
+
+def _without_hubs(source: Vocabulary, target: Vocabulary, weights: sparse.csr_matrix) -> sparse.csr_matrix:
+    """(T, S) weights with hubs held down; what is left without room may be led by any piece that it contains."""
+    held = hold_hubs_down(weights)
+    stuck = rows_of_hubs(held)
+    # Rows that make room may leave others without.
+    for _ in range(LAST_RESORTS):
+        if not rows_of_hubs(held).any():
+            break
+        held = hold_hubs_down(weights + LAST_RESORT * contained_layer(source, target, np.flatnonzero(stuck)).weights)
+        stuck |= rows_of_hubs(held)
+    # What is weak may take the lead from a hub, so crumbs go last.
+    return without_crumbs(held)
 
 
 def without_crumbs(weights: sparse.csr_matrix) -> sparse.csr_matrix:

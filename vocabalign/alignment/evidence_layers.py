@@ -117,6 +117,21 @@ def segmentation_layer(
     return layer_of_entries(Evidence.SEGMENTATION, (len(target), len(source)), entries)
 
 
+def contained_layer(source: Vocabulary, target: Vocabulary, wanted: np.ndarray) -> Layer:
+    """All source tokens whose bytes stand in those of the wanted target tokens, weighted by their bytes."""
+    ids = ids_in_running_text(source)
+    longest = max(map(len, ids), default=0)
+    entries = [
+        (int(token_id), ids[token[start:end]], float(end - start))
+        for token_id in wanted
+        if (token := target.token_bytes[token_id])
+        for start in range(len(token))
+        for end in range(start + 1, min(len(token), start + longest) + 1)
+        if token[start:end] in ids
+    ]
+    return layer_of_entries(Evidence.SEGMENTATION, (len(target), len(source)), entries)
+
+
 def share_of_fragments(source: Vocabulary, weights: sparse.csr_matrix) -> np.ndarray:
     """(T,) weight that falls on source tokens that are no whole characters."""
     return np.asarray(weights @ np.array([float(not _is_text(token)) for token in source.token_bytes])).ravel()

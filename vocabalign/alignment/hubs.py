@@ -60,6 +60,16 @@ def hold_hubs_down(weights: sparse.csr_matrix, capacity: int | None = None) -> s
     return weights
 
 
+def rows_of_hubs(weights: sparse.csr_matrix) -> np.ndarray:
+    """(T,) bool, rows led by a column that leads more rows than ``hub_capacity``: they had no alternative with room."""
+    weights = sparse.csr_matrix(weights)
+    used = np.diff(weights.indptr) > 0
+    leaders = np.asarray(weights.argmax(axis=1)).ravel()
+    led = np.bincount(leaders[used], minlength=weights.shape[1])
+    capacity = hub_capacity(int(used.sum()), len(np.unique(weights.indices)))
+    return used & (led[leaders] > capacity)
+
+
 def _give_way(
     values: np.ndarray, columns: np.ndarray, starts: np.ndarray, row_of_entry: np.ndarray, capacity: int
 ) -> None:
