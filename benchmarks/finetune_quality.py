@@ -1,16 +1,17 @@
-"""How many tokens a transplanted model needs to be as good as before: our recipe, the paper's, and one factor at a time.
+"""How many tokens a transplanted model needs to be as good as before: our recipe, the paper's, one factor at a time.
 
 python benchmarks/finetune_quality.py --pairs stories260K:stories3M --seeds 0 1 2
 python benchmarks/finetune_quality.py --pairs stories260K:stories3M --ways ablations
 python benchmarks/finetune_quality.py --print
 
 Every model is an artefact in ``--folder``: interrupt it at any time, the same command goes on where it stopped. Text is
-the material's (VOCABALIGN_MATERIAL): ``tinystories`` and ``tinystories-sampled`` to train on, held-out stories for scores
-only; for the demo model the standard library's. The baseline has FVT rows, a head of its own, the paper's two stages of
-equal length with a cosine each, cross-entropy, and the best of four learning rates, chosen on a fifth of the budget.
+the material's (VOCABALIGN_MATERIAL): ``tinystories`` and ``tinystories-sampled`` to train on, held-out stories for
+scores only; for the demo model the standard library's. The baseline has FVT rows, a head of its own, the paper's two
+stages of equal length with a cosine each, cross-entropy, and the best of four learning rates, chosen on a fifth of the
+budget.
 ``source-continued`` is the untouched model trained on for the same bytes. Curves are scores in windows without overlap
 during training; the last column is by the scorer of ``vocabalign evaluate``, whose figures also make the paired
-intervals.
+intervals; ``--scorer`` gives another scorer's beside them.
 """
 
 from __future__ import annotations
@@ -24,8 +25,10 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
-from vocabalign.config import make_config  # noqa: E402
-from vocabalign.stages import STAGES  # noqa: E402
+from finetune_tables import curve, show_pair
+
+from vocabalign.config import make_config
+from vocabalign.stages import STAGES
 
 PLACES = {"stories260K": "models/stories260K-hf", "stories3M": "models/stories3M-hf", "llama2": "tokenizers/llama2"}
 PLACES |= {"tinystories-bpe_16384": "tokenizers/tinystories-bpe_16384"}
@@ -198,31 +201,6 @@ def corpora(source: str, folder: Path) -> tuple[list[str], list[str]]:
     return train, [str(stories / "tinystories" / "heldout.jsonl")]
 
 
-def curve(folder: Path) -> list[tuple[int, float]]:
-    """(tokens, held-out bits per byte) during training."""
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    per_step = next(line["tokens"] / line["step"] for line in lines if "tokens" in line)
-    return [(round(line["step"] * per_step), line["heldout_bits_per_byte"]) for line in lines if HELD in line]
-
-
-HELD = "heldout_bits_per_byte"
-
-
-def first_below(points: list[tuple[int, float]], line: float) -> int | None:
-    """Tokens at which a curve first comes to a line."""
-    return next((tokens for tokens, value in points if value <= line), None)
-
-
-# --------------------------------------------------------------------- tables
-
-
-def show(pair: Pair, seeds: list[int]) -> None:
-    """Everything that has been made so far."""
-    from finetune_tables import show_pair  # beside this script
-
-    show_pair(pair, seeds)
-
-
 def ways(pair: Pair, chosen: list[str], seeds: list[int], ablation_tokens: int) -> Iterator[Path]:
     """Make what is asked for, the headline first."""
     for seed in seeds:
@@ -252,6 +230,7 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, default=1_024_000, help="budget of our recipe")
     parser.add_argument("--baseline-tokens", type=int, default=2_048_000)
     parser.add_argument("--ablation-tokens", type=int, default=204_800)
+    parser.add_argument("--scorer", type=Path, help="a script with read(text) and score(folder, documents), to compare")
     parser.add_argument("--print", action="store_true", dest="only_print", help="only print what is there")
     arguments = parser.parse_args()
     for name in arguments.pairs:
@@ -259,7 +238,7 @@ def main() -> None:
         if not arguments.only_print:
             for _ in ways(pair, arguments.ways, arguments.seeds, arguments.ablation_tokens):
                 pass
-        show(pair, arguments.seeds)
+        show_pair(name, folder_of(pair.source), pair.folder, pair.heldout, arguments.scorer)
 
 
 if __name__ == "__main__":

@@ -56,18 +56,22 @@ def advise(tried: Sequence[float], losses: Sequence[float]) -> float:
     Reference:
         Smith (2017), Cyclical learning rates, section 3.3; the back-off as in common implementations.
     """
-    smoothed, best, at, factor = 0.0, math.inf, -1, 1.0
-    for number, loss in enumerate(losses):
+    values = smoothed(losses)
+    if not values:
+        raise TrainingError("The loss is not finite before anything was trained: look at the model and the text.")
+    return tried[min(range(len(values)), key=values.__getitem__)] / BACK_OFF
+
+
+def smoothed(losses: Sequence[float]) -> list[float]:
+    """Means of the losses so far that forget by ``SMOOTHING`` a step; they end before a loss that is not finite."""
+    values: list[float] = []
+    total, weight = 0.0, 0.0
+    for loss in losses:
         if not math.isfinite(loss):
             break
-        factor *= SMOOTHING
-        smoothed = SMOOTHING * smoothed + (1 - SMOOTHING) * loss
-        value = smoothed / (1 - factor)
-        if value < best:
-            best, at = value, number
-    if at < 0:
-        raise TrainingError("The loss is not finite before anything was trained: look at the model and the text.")
-    return tried[at] / BACK_OFF
+        total, weight = SMOOTHING * total + loss, SMOOTHING * weight + 1
+        values.append(total / weight)
+    return values
 
 
 def range_test(
@@ -112,7 +116,8 @@ def range_test(
                 loss = objective(model, batch, items.double() if device.type != "mps" else items.float())["loss"]
             loss.backward()
             losses.append(float(loss.detach()))
-            if not math.isfinite(losses[-1]) or losses[-1] > DIVERGED * min(losses):
+            values = smoothed(losses)
+            if len(values) < len(losses) or values[-1] > DIVERGED * min(values):
                 break
             torch.nn.utils.clip_grad_norm_(trained, options.max_gradient_norm)
             optimizer.step()

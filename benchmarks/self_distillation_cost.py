@@ -1,0 +1,107 @@
+"""What self-distillation costs: a step of it beside one of cross-entropy and one forward pass of the source.
+
+python benchmarks/self_distillation_cost.py [--source stories260K-hf] [--target stories3M-hf] [--batch-size 4]
+
+One thread, processor time, the median of some steps of 128 tokens a sequence; forward and backward, without the
+optimizer, which is the same. The source's forward pass is run once for a batch; what is above it are losses.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+import torch
+
+from vocabalign.models import context_length, load_model
+from vocabalign.stages import SelfDistillationOptions, TransplantConfig
+from vocabalign.text.corpus import read_texts
+from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.train.data import Blocks, tokenize
+from vocabalign.train.head import hidden_states, read_head
+from vocabalign.train.objectives import cross_entropy
+from vocabalign.train.self_distillation import LEARNED, Lessons, SelfDistillation
+from vocabalign.train.source_side import SourceSide
+
+CONTEXT = 128
+
+
+def median_seconds(function: Callable[[], object], times: int) -> float:
+    """Processor time of one call."""
+    function()
+    seconds = []
+    for _ in range(times):
+        started = time.process_time()
+        function()
+        seconds.append(time.process_time() - started)
+    return statistics.median(seconds)
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", default="stories260K-hf")
+    parser.add_argument("--target", default="models/stories3M-hf")
+    parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--times", type=int, default=15)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    material = Path(os.environ["VOCABALIGN_MATERIAL"])
+    source_folder = material / "models" / arguments.source
+    with tempfile.TemporaryDirectory(prefix="vocabalign-benchmark-") as temporary:
+        folder = Path(temporary)
+        model_folder = transplant(source_folder, material / arguments.target, folder)
+        vocabularies = [load_vocabulary(path) for path in (model_folder, source_folder)]
+        model, source = (
+            load_model(path, dtype=torch.float32, device=torch.device("cpu")) for path in (model_folder, source_folder)
+        )
+        source.requires_grad_(False)
+        texts = list(read_texts([str(material / "corpora" / "tinystories" / "heldout.jsonl")]))
+        mine, theirs = (tokenize(texts, v, folder, str(number)) for number, v in enumerate(vocabularies))
+        lessons = Lessons(*vocabularies, read_head(model).num_rows)
+        limit = context_length(source)
+        side = SourceSide(
+            mine, vocabularies[0], theirs, vocabularies[1], CONTEXT, limit, continuations=lessons.continuations
+        )
+        blocks = Blocks(mine, CONTEXT, 0, extend=side)
+        numbers = list(range(arguments.batch_size))
+        batch, items = blocks.__getitems__(numbers), float(arguments.batch_size * CONTEXT)
+
+        def step(name: str | None) -> Callable[[], object]:
+            chosen = {key: float(name in (None, key)) for key in LEARNED if key != "chunks"}
+            objective = SelfDistillation(source, lessons, SelfDistillationOptions(**chosen))
+            return lambda: objective(model, batch, items)["loss"].backward()
+
+        with torch.no_grad():
+            forward = median_seconds(
+                lambda: hidden_states(source, batch["source_ids"], batch["source_positions"]), arguments.times
+            )
+        alone = median_seconds(lambda: cross_entropy(model, batch, items)["loss"].backward(), arguments.times)
+        rows = {"the source's forward pass": forward, "a step of cross-entropy": alone}
+        for key in ("hidden", "events", "continuations"):
+            rows[f"a step with {key}"] = median_seconds(step(key), arguments.times)
+        rows["a step with all three"] = whole = median_seconds(step(None), arguments.times)
+        rows["making the batch"] = median_seconds(lambda: blocks.__getitems__(numbers), arguments.times)
+    print(f"{arguments.source} -> {Path(arguments.target).name}, {int(items):,} tokens a step")
+    for name, seconds in rows.items():
+        print(f"{name:<28}{1000 * seconds:8.1f} ms  {seconds / alone:5.2f} of cross-entropy")
+    print(f"above cross-entropy: {(whole - alone) / forward:.2f} of a forward pass of the source, which is run once")
+
+
+def transplant(source: Path, target: Path, folder: Path) -> Path:
+    """The source with the target's vocabulary and a head of its own."""
+    from vocabalign.stages import STAGES
+
+    config = TransplantConfig(source=str(source), target=str(target), untie=True, out=folder / "transplanted")
+    return STAGES["transplant"].run(config)
+
+
+if __name__ == "__main__":
+    main()
