@@ -6,10 +6,13 @@ Going through the library instead would read every tensor into memory and might 
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Callable, Iterable, Mapping
+from io import FileIO
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import torch
 
@@ -18,6 +21,9 @@ from vocabalign.errors import ModelError
 DTYPE_NAMES = {torch.float64: "F64", torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 DTYPES = {name: dtype for dtype, name in DTYPE_NAMES.items()}
 _BLOCK_BYTES = 1 << 24
+_WITHIN_BYTES = 1 << 30
+# What systems say that cannot copy between these two files by themselves.
+_CANNOT = (errno.EXDEV, errno.ENOSYS, errno.EINVAL, errno.EOPNOTSUPP, errno.EPERM, errno.EBADF)
 _METADATA = "__metadata__"
 
 Header = dict[str, dict[str, Any]]
@@ -100,14 +106,13 @@ def rewrite_shard(
     if new != header:
         raw = json.dumps(new, separators=(",", ":"), ensure_ascii=False).encode()
         raw += b" " * (-len(raw) % 8)  # the format asks for data that is aligned to eight bytes
-    with source.open("rb") as reader, out.open("wb") as writer:
-        writer.write(len(raw).to_bytes(8, "little") + raw)
+    with source.open("rb", buffering=0) as reader, out.open("wb", buffering=0) as writer:
+        _write(writer, memoryview(len(raw).to_bytes(8, "little") + raw))
         for name in order:
             if name in tensors:
-                writer.write(_as_bytes(tensors[name]))
+                _write(writer, _as_bytes(tensors[name]))
             else:
-                reader.seek(start + old[name]["data_offsets"][0])
-                _copy_bytes(reader, writer, _span(old[name]))
+                _copy(reader, writer, start + old[name]["data_offsets"][0], _span(old[name]))
     return position - sum(_span(entry) for entry in before.values())
 
 
@@ -136,10 +141,35 @@ def _as_bytes(tensor: torch.Tensor) -> memoryview:
     return memoryview(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
-def _copy_bytes(reader: BinaryIO, writer: BinaryIO, count: int) -> None:
+def copy_file(source: Path, out: Path) -> None:
+    """Copy a file's bytes without bringing them here; a file system that can shares them instead."""
+    with source.open("rb", buffering=0) as reader, out.open("wb", buffering=0) as writer:
+        _copy(reader, writer, 0, source.stat().st_size)
+
+
+def _write(writer: FileIO, data: memoryview) -> None:
+    # The system takes at most 2 GiB at once.
+    while data:
+        data = data[writer.write(data[:_BLOCK_BYTES]) :]
+
+
+def _copy(reader: FileIO, writer: FileIO, start: int, count: int) -> None:
+    """Append ``count`` bytes of a file from ``start`` on, within the system where it can."""
+    within = hasattr(os, "copy_file_range")
     while count:
-        block = reader.read(min(count, _BLOCK_BYTES))
-        if not block:
+        if within:
+            try:
+                done = os.copy_file_range(reader.fileno(), writer.fileno(), min(count, _WITHIN_BYTES), start)
+            except OSError as error:
+                if error.errno not in _CANNOT:
+                    raise
+                within = False
+                continue
+        else:
+            reader.seek(start)
+            block = reader.read(min(count, _BLOCK_BYTES)) or b""
+            done = len(block)
+            _write(writer, memoryview(block))
+        if not done:
             raise ModelError("A weight file ended while it was read: was it changed meanwhile?")
-        writer.write(block)
-        count -= len(block)
+        start, count = start + done, count - done

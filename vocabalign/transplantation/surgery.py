@@ -16,7 +16,7 @@ import torch
 from vocabalign.errors import ConfigError, ModelError
 from vocabalign.progress import track
 from vocabalign.transplantation.checkpoint import INDEX, Checkpoint
-from vocabalign.transplantation.shards import rewrite_shard
+from vocabalign.transplantation.shards import copy_file, rewrite_shard
 
 logger = logging.getLogger("vocabalign")
 
@@ -72,7 +72,7 @@ def write_model_files(
         if here:
             added_bytes += rewrite_shard(checkpoint.folder / file, out / file, here)
         else:
-            shutil.copyfile(checkpoint.folder / file, out / file)
+            copy_file(checkpoint.folder / file, out / file)
     if checkpoint.has_index:
         _write_index(checkpoint, out, homes, added_bytes)
     for path in _other_files(checkpoint.folder):
