@@ -29,6 +29,9 @@ class TrainingOptions(Config):
     """Course of the learning rate after its rise."""
     decay_share: float = Field(default=0.2, gt=0, le=1)
     """Share of each stage's steps, at the end, in which ``warmup-stable-decay`` falls."""
+    max_epochs: float = Field(default=40.0, gt=0)
+    """Refuse to read the text more often than this: give more text or fewer steps. Beyond some 40 times a text teaches
+    a language model next to nothing (Muennighoff et al. 2023, figure 3)."""
     warmup_share: float = Field(default=0.03, ge=0, lt=1)
     """Share of each stage's steps in which the learning rate rises."""
     final_learning_rate_share: float = Field(default=0.1, ge=0, le=1)
@@ -121,6 +124,11 @@ class FinetuneConfig(StageConfig):
     """Peak learning rate while only rows are trained; ``auto`` finds one by a range test."""
     learning_rate: Rate | Literal["auto"] = 5e-5
     """Peak learning rate while all parameters are trained; ``auto`` finds one by a range test."""
+    rows_rate_factor: Rate = 1.0
+    """In the second stage rows are trained with this multiple of ``learning_rate``: they have further to go."""
+    rare_rows_power: float = Field(default=0.0, ge=0)
+    """Rows that a step uses less than once on average are trained with their rate times these uses to this power;
+    0 trains all alike, 1 in proportion."""
     train: Literal["everything", "lora", "rows", "new-rows"] = "everything"
     """What the second stage trains: all parameters, LoRA adapters beside the body's matrices (and all rows; they are
     merged into the model that is written), or rows alone. ``new-rows``: both stages train only the rows that the

@@ -158,6 +158,13 @@ def _parts(config: FinetuneConfig, select: tuple[Select, Select]) -> list[Part]:
     ends_early = config.rows_share == "auto"
     rows = round(config.training.steps * (LONGEST_ROWS_SHARE if ends_early else float(config.rows_share)))
     return [
-        Part("rows", rows, config.rows_learning_rate, first, ends_early),
-        Part("everything", config.training.steps - rows, config.learning_rate, second),
+        Part("rows", rows, config.rows_learning_rate, first, ends_early, rare_power=config.rare_rows_power),
+        Part(
+            "everything",
+            config.training.steps - rows,
+            config.learning_rate,
+            second,
+            rows_factor=config.rows_rate_factor,
+            rare_power=config.rare_rows_power,
+        ),
     ]

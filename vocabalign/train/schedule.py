@@ -13,8 +13,9 @@ from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
 from vocabalign.train.arguments import training_arguments
 from vocabalign.train.checkpoints import last_complete, step_of
 from vocabalign.train.data import Blocks, Documents, Fragment, say_epochs, tokenize
-from vocabalign.train.head import separates_documents, takes_positions
+from vocabalign.train.head import embedding_rows, separates_documents, takes_positions
 from vocabalign.train.rate_range import range_test, remember_rate, remembered_rate
+from vocabalign.train.row_rates import RowRates, row_factors
 from vocabalign.train.run import Run, Trainee, is_main, main_first, open_recorder, read_heldout, sequence_length
 from vocabalign.train.stage_switch import EndStage, has_stopped_paying, losses_of
 from vocabalign.train.texts import HELDOUT, training_texts
@@ -40,6 +41,8 @@ class Part:
         select: says which parameters are trained.
         ends_early: end it when it has stopped paying; what is left of its steps goes to the next part. Its learning
             rate then stays at the peak, since nobody knows where the end is.
+        rows_factor: embedding and head rows are trained with this multiple of the rate.
+        rare_power: rows that a step seldom uses with less, see ``row_rates``.
     """
 
     name: str
@@ -47,6 +50,8 @@ class Part:
     learning_rate: float | Literal["auto"]
     select: Callable[[PreTrainedModel], list[str]]
     ends_early: bool = False
+    rows_factor: float = 1.0
+    rare_power: float = 0.0
 
 
 Extend = Callable[[Documents], Callable[[list[list[Fragment]]], dict[str, Any]]]
@@ -114,7 +119,7 @@ def train_parts(
         )
         if number == 0:
             sequences = total * options.batch_size * options.accumulation * arguments.world_size
-            say_epochs(blocks, sequences)
+            say_epochs(blocks, sequences, options.max_epochs)
             move(model, arguments.device)
             recorder.score(model, 0)
             objective = make_objective(arguments.device)
@@ -130,7 +135,10 @@ def train_parts(
             recorder,
             name=part.name,
             first_step=first_step,
-            callbacks=[EndStage(recorder, part.name)] if part.ends_early else [],
+            callbacks=[
+                *([EndStage(recorder, part.name)] if part.ends_early else []),
+                *_row_rates(part, model, blocks, options, arguments),
+            ],
         )
         speeds.append(speed)
         first_step += step_of(last_complete(run.work / part.name))  # an end may come early
@@ -148,6 +156,17 @@ def train_parts(
         run.metrics["heldout_bits_per_byte"] = recorder.score(model, first_step)
     run.metrics.update(recorder.summary())
     recorder.close()
+
+
+def _row_rates(
+    part: Part, model: PreTrainedModel, blocks: Blocks, options: TrainingOptions, arguments: TrainingArguments
+) -> list[RowRates]:
+    """What gives single rows their own rates, where the part asks for that."""
+    if part.rows_factor == 1 and not part.rare_power:
+        return []
+    tokens = options.batch_size * options.accumulation * arguments.world_size * blocks.context
+    count = len(embedding_rows(model))
+    return [RowRates(row_factors(blocks, tokens, count, part.rows_factor, part.rare_power))]
 
 
 def _tested_rate(
