@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from array import array
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import accumulate, pairwise
@@ -138,11 +138,13 @@ def read_lexicon_table(path: Path, name: str) -> TokenTable | None:
     return rows.table()
 
 
-def _entry(text: str) -> tuple[str, str, float]:
-    """Id, token and weight of ``id:token=weight``; the weight is 1 where none stands there."""
-    number, _, rest = text.partition(":")
-    token, _, weight = rest.rpartition("=")
-    return number, token or number, _number(weight or "1")
+def _entry(text: str) -> tuple[str, float]:
+    """``id:token`` and weight of ``id:token=weight``; the weight is 1 where none stands there."""
+    key, sign, weight = text.rpartition("=")
+    try:
+        return (key, float(weight)) if sign else (text, 1.0)
+    except ValueError:
+        return text, 1.0
 
 
 def _number(text: str) -> float:
@@ -169,14 +171,14 @@ def provenance_table(
     rows = _Rows(name)
     kinds, part = provenance["class_names"], provenance["input"]
     entries = [
-        (str(source), sources[source] if source < len(sources) else str(source), weight)
+        (f"{source}:{sources[source] if source < len(sources) else source}", weight)
         for source, weight in zip(part["ids"], part["weights"], strict=True)
     ]
     bounds = list(pairwise(part["starts"]))
     for row, token in enumerate(tokens[: len(provenance["classes"])]):
         first, end = bounds[row]
         # The row of a token of which nothing is known is the mean of all: no list of sources.
-        used = sorted(entries[first:end], key=lambda entry: -entry[2]) if end - first <= MOST_ENTRIES else []
+        used = sorted(entries[first:end], key=lambda entry: -entry[1]) if end - first <= MOST_ENTRIES else []
         rows.add(row, token, kinds[provenance["classes"][row]], provenance["confidence"][row], used)
     table = rows.table()
     assert table is not None, name
@@ -195,30 +197,30 @@ class _Rows:
         self.confidence, self.weights, self.entries = array("f"), array("f"), array("l")
         self.lengths = array("l", [0])
         self.known: dict[str, int] = {}
-        self.source_tokens: list[str] = []
+        self.source_ids, self.source_tokens = array("l"), list[str]()
 
-    def add(self, number: int, token: str, kind: str, trust: float, sources: Iterable[tuple[str, str, float]]) -> None:
-        """One target token; sources are id, text, weight."""
+    def add(self, number: int, token: str, kind: str, trust: float, sources: Sequence[tuple[str, float]]) -> None:
+        """One target token; sources are ``id:text`` with weights."""
         self.ids.append(number)
         self.tokens.append(visible_edges(token))
         self.kinds.append(kind)
         self.confidence.append(trust)
-        count = 0
-        for identity, text, weight in sources:
-            position = self.known.setdefault(identity, len(self.known))
-            if position == len(self.source_tokens):
-                self.source_tokens.append(visible_edges(text))
+        self.lengths.append(len(sources))
+        for key, weight in sources:
+            position = self.known.get(key)
+            if position is None:
+                position = self.known[key] = len(self.known)
+                identity, _, text = key.partition(":")
+                self.source_ids.append(int(identity) if identity.isdecimal() else -1)
+                self.source_tokens.append(visible_edges(text or identity))
             self.entries.append(position)
             self.weights.append(weight)
-            count += 1
-        self.lengths.append(count)
 
     def table(self) -> TokenTable | None:
         """None where nothing was added."""
         if not self.ids:
             return None
-        source_ids = [int(identity) if identity.isdecimal() else -1 for identity in self.known]
         return TokenTable(
             self.name, self.ids, self.tokens, self.kinds, self.confidence, list(accumulate(self.lengths)),
-            self.entries, self.weights, source_ids, self.source_tokens,
+            self.entries, self.weights, self.source_ids, self.source_tokens,
         )  # fmt: skip
