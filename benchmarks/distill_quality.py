@@ -4,10 +4,11 @@
     python benchmarks/distill_quality.py --seeds 0 1 2 --pairs stories260K
     python benchmarks/distill_quality.py --table                           # what is there, nothing computed
 
-Needs VOCABALIGN_MATERIAL. Teacher stories3M, students stories260K and tlm-833K: ``unified`` (the student first given the
-teacher's tokenizer) and across tokenizers; the demo pair on Python's standard library; stories3M with half its vocabulary
-and with 2,000 more words, taught by itself as it was. Bits per byte of held-out text are those of the scorer given with
---scorer; KL to the teacher and top-1 agreement are ``vocabalign evaluate``'s. Finished cells are kept in build/.
+Needs VOCABALIGN_MATERIAL. Teacher stories3M, students stories260K and tlm-833K: ``unified`` (the student first given
+the teacher's tokenizer) and across tokenizers; the demo pair on Python's standard library; stories3M with half its
+vocabulary and with 2,000 more words, taught by itself as it was. Bits per byte of held-out text are those of the scorer
+given with --scorer; KL to the teacher and top-1 agreement are ``vocabalign evaluate``'s. Finished cells are kept in
+build/.
 """
 
 from __future__ import annotations

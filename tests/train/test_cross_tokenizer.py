@@ -194,3 +194,22 @@ def test_self_needs_adapters(tmp_path, tiny_llama, corpus_file):
         distilled(tiny_llama, "self", corpus_file, tmp_path / "out", loss="event", **FAST)
     with pytest.raises(ConfigError, match="no teacher"):
         distilled(tiny_llama, [], corpus_file, tmp_path / "out", **FAST)
+
+
+def test_the_student_without_its_adapters_teaches(tmp_path, tiny_llama, corpus_file):
+    pytest.importorskip("peft")
+    options = dict(train="lora", lora={"rank": 2}, learning_rate=1e-1, trainer={}, **FAST)
+    schedule = {"steps": 1}
+    alone = distilled(tiny_llama, "self", corpus_file, tmp_path / "kl", schedule, distillation_weight=1.0, **options)
+    assert losses(alone) == [0.0]
+    folder = distilled(tiny_llama, tiny_llama, corpus_file, tmp_path / "folder", {"steps": 12}, **options)
+    own = distilled(tiny_llama, "self", corpus_file, tmp_path / "own", {"steps": 12}, **options)
+    assert same(folder, own) and not same(own, tiny_llama)
+    before, after = weights(tiny_llama), weights(own)
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and not any("embed" in name or "lm_head" in name or "norm" in name for name in changed)
+    # Held to what it was, it moves less than without a teacher.
+    options["distillation_weight"] = 0
+    free = distilled(tiny_llama, "self", corpus_file, tmp_path / "free", {"steps": 12}, **options)
+    distance = [sum(float((weights(out)[name] - before[name]).norm()) for name in changed) for out in (own, free)]
+    assert distance[0] < distance[1]

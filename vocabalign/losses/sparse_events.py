@@ -167,7 +167,9 @@ class _TopEventRows(_Rows):
         # A column of its own takes what has no class, so that it is not taken from the first class.
         ids = torch.where(known, columns, merged.shape[1])
         rest, log_tail = tail_of(torch.cat([q, q.new_zeros(len(q), 1)], 1), ids)
-        values, towards = self.divergence(Pair(torch.cat([listed, log_tail[:, None]], 1), self.teacher[rows]))
+        values, towards = self.divergence(
+            Pair(torch.cat([listed, log_tail[:, None]], 1), self.teacher[rows].to(q.dtype))
+        )
         rest *= (towards[:, -1] / log_tail.exp())[:, None]
         rest.scatter_(1, ids, towards[:, :-1])
         return values, rest[:, :-1]

@@ -9,7 +9,7 @@ from pydantic import BeforeValidator, Field
 
 from vocabalign.config import Config, Device, Dtype, StageConfig
 from vocabalign.stages.references import Corpus, Reference
-from vocabalign.stages.training_configs import TrainingOptions
+from vocabalign.stages.training_configs import LoraOptions, TrainingOptions
 
 Divergence = Literal[
     "forward-kl",
@@ -129,6 +129,11 @@ class DistillConfig(StageConfig):
     """What the teacher writes for the loss ``sentence``."""
     check_teacher: bool = True
     """Score teacher and student on a sample of the text beforehand, and warn where the teacher is the worse."""
+    train: Literal["everything", "lora"] = "everything"
+    """All parameters, or LoRA adapters beside the body's matrices alone; they are merged into the model that is
+    written."""
+    lora: LoraOptions = LoraOptions()
+    """Adapters, where ``train`` is ``lora``."""
     learning_rate: float = Field(default=5e-5, gt=0)
     """Peak learning rate."""
     training: TrainingOptions = TrainingOptions()

@@ -14,11 +14,11 @@ from vocabalign.models import context_length, load_model, pick_device, pick_dtyp
 from vocabalign.stages import DistillCacheConfig, DistillConfig
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.train import caches
+from vocabalign.train.adapters import SELECTIONS, put_adapters
 from vocabalign.train.arguments import check_options
 from vocabalign.train.cache_reading import TargetCache
 from vocabalign.train.difference_sampling import choose_documents
 from vocabalign.train.distill_sources import Source, check_config, is_server, is_unified, read_sources
-from vocabalign.train.head import train_everything
 from vocabalign.train.lesson_plan import LessonPlan, cache_folder, make_extend, make_plan, say_alignment, with_cache
 from vocabalign.train.loss_choice import SENTENCE
 from vocabalign.train.objectives import cross_entropy
@@ -58,6 +58,8 @@ def run(config: DistillConfig) -> Path:
     check_options(config.dtype, dict(config.trainer))
     check_config(config)
     trainee = read_trainee(config.student)
+    if config.train == "lora":
+        put_adapters(trainee.model, config.lora, config.seed)
     sources = _read_all(config, trainee)
     unified = is_unified(config, sources) and not config.on_policy.share
     context = context_of(config, trainee)
@@ -157,7 +159,7 @@ def _train(
     extend: Extend | None = None,
 ) -> None:
     blocks = read_blocks(config, run, trainee, context, extend)
-    parts = [Part("everything", config.training.steps, config.learning_rate, train_everything)]
+    parts = [Part("everything", config.training.steps, config.learning_rate, SELECTIONS[config.train])]
     train_parts(config, run, trainee, blocks, parts, objective)
 
 

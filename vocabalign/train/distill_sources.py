@@ -127,7 +127,8 @@ def is_unified(config: DistillConfig, sources: Sequence[Source]) -> bool:
         for source in sources:
             if wanted and not source.one_vocabulary:
                 raise ModelError(_difference(config.student, source))
-        return len(sources) == 1 and sources[0].one_vocabulary and sources[0].folder is not None
+        own = config.train == "lora" and config.student in config.teachers  # adapters off: it is run by itself
+        return len(sources) == 1 and sources[0].one_vocabulary and sources[0].folder is not None and not own
     return False
 
 

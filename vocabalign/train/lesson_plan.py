@@ -18,6 +18,7 @@ from vocabalign.losses.logits import Head
 from vocabalign.models import context_length, pick_device
 from vocabalign.stages import DistillConfig
 from vocabalign.text.alignment import Cut
+from vocabalign.text.corpus import Document, read_documents
 from vocabalign.text.roles import SPECIAL, role_bit
 from vocabalign.train.cache_reading import HEAD, CachedRows, TargetCache
 from vocabalign.train.coverage import Coverage, measure_coverage
@@ -98,10 +99,9 @@ def make_plan(config: DistillConfig, run: Run, trainee: Trainee, sources: Sequen
 
 
 def _coverage(config: DistillConfig, run: Run, trainee: Trainee, source: Source) -> Coverage:
-    """Of the first documents of the training text; conversations as the student's template renders them."""
-    texts = training_texts(config.corpus, config.training, trainee.vocabulary)
-    sample = (item.text for item in islice(texts, SAMPLE_DOCUMENTS))
-    found = measure_coverage(trainee.vocabulary, source.vocabulary, sample)
+    """Of the first documents of the training text; of conversations the answers."""
+    documents = islice(read_documents(config.corpus, weighted=True), SAMPLE_DOCUMENTS)
+    found = measure_coverage(trainee.vocabulary, source.vocabulary, (text for d in documents for text in _learned(d)))
     if found.texts + found.texts_refused and found.texts_share < LEAST_TEXTS:
         raise TrainingError(
             f"{found.texts_refused} of {found.texts + found.texts_refused} texts are not the same bytes for the "
@@ -111,8 +111,16 @@ def _coverage(config: DistillConfig, run: Run, trainee: Trainee, source: Source)
     return found
 
 
+def _learned(document: Document) -> list[str]:
+    """What of a document is to be predicted."""
+    if document.messages is None:
+        return [document.text]
+    return [content for role, content in document.messages if role == "assistant" and content]
+
+
 def _model(config: DistillConfig, trainee: Trainee, source: Source, device: torch.device) -> RunningTeacher:
-    if source.folder is None:
+    # Without its adapters the student is the model in its folder: no second copy of it.
+    if source.folder is None or (config.train == "lora" and source.folder == trainee.folder):
         return student_as_teacher(trainee.model, device)
     dtype = config.teacher_dtype or config.dtype
     return read_teacher(source.folder, source.vocabulary, dtype, config.teacher_device, config.teacher_offload, device)
