@@ -25,6 +25,18 @@ from typing import Any
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+from finetune_recipes import (
+    ABLATIONS,
+    BASELINE_RATES,
+    CONTEXT,
+    OURS,
+    PAPERS,
+    RIVALS,
+    TRIAL,
+    TRIAL_TOKENS,
+    merged,
+    two_stages,
+)
 from finetune_tables import curve, show_pair
 
 from vocabalign.config import make_config
@@ -34,44 +46,6 @@ PLACES = {"stories260K": "models/stories260K-hf", "stories3M": "models/stories3M
 PLACES |= {"tinystories-bpe_16384": "tokenizers/tinystories-bpe_16384"}
 DEMO = {"source": "demo:source", "teacher": "demo:teacher"}
 PAIRS = ("stories260K:stories3M", "stories3M:llama2", "stories3M:tinystories-bpe_16384", "source:teacher")
-CONTEXT = 128
-BASELINE_RATES = (1e-3, 2.5e-3, 6.4e-3, 1.6e-2)
-BASELINE = {"batch_size": 16, "betas": [0.9, 0.999], "evaluate_every": 25}
-OURS = {
-    "rows_share": 0.1,
-    "rows_learning_rate": 4e-3,
-    "learning_rate": 2.5e-3,
-    "training": {
-        "batch_size": 4,
-        "betas": [0.9, 0.95],
-        "schedule": "warmup-stable-decay",
-        "decay_share": 0.6,
-        "final_learning_rate_share": 0.02,
-        "evaluate_every": 50,
-    },
-}
-NOTHING = {"enabled": False}
-# One factor changed, everything else as in ours.
-ABLATIONS: dict[str, dict[str, Any]] = {
-    "cross-entropy alone": {"self_distillation": NOTHING},
-    "no hidden states": {"self_distillation": {"hidden": 0.0}},
-    "no events": {"self_distillation": {"events": 0.0}},
-    "no continuations": {"self_distillation": {"continuations": 0.0}},
-    "with chunks": {"self_distillation": {"chunks": 1.0}},
-    "a third of the cross-entropy": {"self_distillation": {"cross_entropy": 0.3}},
-    "batches of 16": {"training": {"batch_size": 16, "evaluate_every": 12}},
-    "cosine": {"training": {"schedule": "cosine"}},
-    "betas of the paper": {"training": {"betas": [0.9, 0.999]}},
-    "half the learning rates": {"rows_learning_rate": 2e-3, "learning_rate": 1.25e-3},
-    "twice the learning rates": {"rows_learning_rate": 8e-3, "learning_rate": 5e-3},
-    "rates by range test": {"rows_learning_rate": "auto", "learning_rate": "auto"},
-    "stage 1 ends itself": {"rows_share": "auto"},
-    "no stage 1": {"rows_share": 0.0},
-    "half for stage 1": {"rows_share": 0.5},
-    "FVT start": {"model": "fvt"},
-    "tied start": {"model": "tied"},
-}
-RIVALS = {"transplant-vocab": ("last", "decay"), "fvt": ("fvt", "fvt"), "mean": ("mean", "mean")}
 
 
 class Pair:
@@ -153,6 +127,12 @@ class Pair:
         start = str(self.start(recipe.get("model", "ours")))
         return self.finetune(f"ablation-{name.replace(' ', '-')}", start, tokens, 0, recipe)
 
+    def trial(self, name: str) -> Path:
+        """The paper's schedule with some of our losses."""
+        recipe = merged(PAPERS, TRIAL[name])
+        start = str(self.start(recipe.get("model", "ours")))
+        return self.finetune(f"trial-{name.replace(', ', '-').replace(' ', '-')}", start, TRIAL_TOKENS, 0, recipe)
+
     def source_tokens_per_token(self) -> float:
         """How many tokens the source needs for one of the target's, on the held-out text."""
         from vocabalign.text.corpus import read_texts
@@ -161,19 +141,6 @@ class Pair:
         texts = list(read_texts(self.heldout))
         counts = [sum(map(len, load_vocabulary(v).encode_batch(texts))) for v in (self.source, self.target)]
         return counts[0] / counts[1]
-
-
-def two_stages(rate: float) -> dict[str, Any]:
-    """The paper's schedule with cross-entropy alone."""
-    return {"rows_share": 0.5, "rows_learning_rate": rate, "learning_rate": rate, "training": BASELINE} | {
-        "self_distillation": NOTHING
-    }
-
-
-def merged(base: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """``changes`` laid over ``base``, block by block."""
-    blocks = {key: merged(base.get(key, {}), value) for key, value in changes.items() if isinstance(value, dict)}
-    return {**base, **changes, **blocks}
 
 
 def place(name: str) -> str:
@@ -215,8 +182,10 @@ def ways(pair: Pair, chosen: list[str], seeds: list[int], ablation_tokens: int) 
     if "rivals" in chosen or "headline" in chosen:
         for name in RIVALS:
             yield pair.start(name)
+    for name in TRIAL if "trial" in chosen else ():
+        yield pair.trial(name)
     for name in ("ours", *ABLATIONS):
-        if "ablations" in chosen or name in chosen[1:]:
+        if "ablations" in chosen or f"ablation-{name}" in chosen:
             yield pair.ablation(name, ablation_tokens)
 
 
@@ -225,7 +194,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--ways", nargs="+", default=["headline"], help="headline, ablations, rivals, or single ways")
+    parser.add_argument(
+        "--ways", nargs="+", default=["headline"], help="headline, ablations, trial, rivals, or single ways"
+    )
     parser.add_argument("--folder", type=Path, default=Path("build/finetune-quality"))
     parser.add_argument("--tokens", type=int, default=1_024_000, help="budget of our recipe")
     parser.add_argument("--baseline-tokens", type=int, default=2_048_000)
