@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from vocabalign.api import align, distill, evaluate, finetune, transplant
     from vocabalign.exchange import export_artifact, import_embeddings, import_lexicon
+    from vocabalign.row_origins import explain_rows
 
 try:
     __version__ = version("vocabalign")
@@ -22,6 +23,7 @@ __all__ = [
     "align",
     "distill",
     "evaluate",
+    "explain_rows",
     "export_artifact",
     "finetune",
     "import_embeddings",
@@ -32,9 +34,9 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name in __all__:
-        from vocabalign import api, exchange
+        from vocabalign import api, exchange, row_origins
 
-        return getattr(api if hasattr(api, name) else exchange, name)
+        return getattr(next(module for module in (api, exchange, row_origins) if hasattr(module, name)), name)
     raise AttributeError(f"module 'vocabalign' has no attribute '{name}'")
 
 

@@ -33,6 +33,7 @@ class Provenance:
         shift: (T,) float32 added to the head's logits; None where it was not calibrated.
         confidence: (T,) float32.
         counts: (T,) uses in the corpus; None without one.
+        head_classes: (T,) uint8 classes of the head's rows; None where they are those of ``classes``.
     """
 
     source: str
@@ -45,6 +46,7 @@ class Provenance:
     shift: np.ndarray | None
     confidence: np.ndarray
     counts: np.ndarray | None
+    head_classes: np.ndarray | None = None
 
     def class_counts(self) -> dict[str, int]:
         """How many rows there are of each class."""
@@ -81,6 +83,7 @@ class Provenance:
             "least_certain": self.least_certain(vocabulary),
             "class_names": [kind.name.lower() for kind in TokenClass],
             "classes": self.classes.tolist(),
+            "head_classes": None if self.head_classes is None else self.head_classes.tolist(),
             "confidence": _rounded(self.confidence),
             "shift": None if self.shift is None else _rounded(self.shift),
             "input": _ragged(self.input),
