@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -26,9 +25,11 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaTokenizer, Pr
 
 from vocabalign.alignment.embeddings import learn_token_embeddings
 from vocabalign.alignment.relative import relative_representations
+from vocabalign.lexicon import Lexicon
 from vocabalign.stages import EmbeddingOptions
 from vocabalign.text.corpus import read_texts
 from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.token_embeddings import TokenEmbeddings
 from vocabalign.transplantation.row_plans import RowPlan, Spaces, plan_rows
 from vocabalign.transplantation.rows import Pieces, Side, make_rows
@@ -47,6 +48,8 @@ GLOVE = EmbeddingOptions(
     method="glove", dimensions=300, window=15, epochs=15, x_max=10, min_count=5, learning_rate=0.02
 )
 
+_NO_SPACES = Spaces()
+
 
 @dataclass(frozen=True)
 class Pair:
@@ -58,6 +61,7 @@ class Pair:
         corpus: text for those that learn from text.
         owner: model folder that owns the target vocabulary, where there is one.
         seed: of everything drawn.
+        lexicon: for rows that need one.
     """
 
     source: str
@@ -65,6 +69,7 @@ class Pair:
     corpus: Sequence[str] = ()
     owner: str | None = None
     seed: int = 0
+    lexicon: Lexicon | None = None
 
     @cached_property
     def model(self) -> torch.nn.Module:
@@ -84,8 +89,12 @@ class Pair:
     @cached_property
     def by_bytes(self) -> Sources:
         """Our own sources: what is not given by a program stays as it is here."""
-        vocabularies = load_vocabulary(self.source), load_vocabulary(self.target)
-        return find_sources(*vocabularies, len(self.matrix("input")), None, {})
+        return find_sources(*self.vocabularies, len(self.matrix("input")), self.lexicon, {})
+
+    @cached_property
+    def vocabularies(self) -> tuple[Vocabulary, Vocabulary]:
+        """Of source and target."""
+        return load_vocabulary(self.source), load_vocabulary(self.target)
 
     @property
     def tied(self) -> bool:
@@ -121,6 +130,15 @@ def rows_of_plan(plan: RowPlan, source: Tensor) -> Tensor:
     if len(ids):
         rows[torch.from_numpy(ids)] = dense
     return rows
+
+
+def published(pair: Pair, inputs: str, heads: str, spaces: Spaces = _NO_SPACES) -> Matrices:
+    """Rows of our own methods on tokens matched by bytes, without calibration."""
+
+    def make(method: str, side: Side) -> Tensor:
+        return rows_of_plan(plan_rows(method, side, pair.by_bytes, spaces, pair.matrix(side)), pair.matrix(side))
+
+    return make(inputs, "input"), make(heads, "head")
 
 
 def transplant_vocab(pair: Pair) -> Matrices:
@@ -265,8 +283,7 @@ def tokalign(pair: Pair) -> Matrices:
     Shared strings are copied; a token without a vector gets a source token by lot. (The program takes untied heads
     only; here both matrices are rearranged alike.)
     """
-    vocabularies = load_vocabulary(pair.source), load_vocabulary(pair.target)
-    source, target = (_glove(vocabulary, pair) for vocabulary in vocabularies)
+    source, target = (_glove(vocabulary, pair) for vocabulary in pair.vocabularies)
     names = pair.source_tokenizer.get_vocab()
     gold = {i: names[token] for token, i in pair.target_tokenizer.get_vocab().items() if token in names}
     # The program's own generator and order of draws: which anchors and which rows by lot moves the result by 4 %.
@@ -298,21 +315,3 @@ SHIPPED: dict[str, Callable[[Pair], Matrices]] = {
     "FOCUS": focus,
     "TokAlign": tokalign,
 }
-
-
-def write_model(pair: Pair, matrices: Matrices, out: Path) -> None:
-    """An ordinary folder of the source with these matrices and the target's tokenizer."""
-    model, tokenizer = pair.model, pair.target_tokenizer
-    embedding, head = matrices
-    tied = embedding is head
-    model.resize_token_embeddings(len(embedding), mean_resizing=False)
-    model.config.tie_word_embeddings = tied
-    model.get_input_embeddings().weight = torch.nn.Parameter(embedding.clone())
-    model.get_output_embeddings().weight = (
-        model.get_input_embeddings().weight if tied else torch.nn.Parameter(head.clone())
-    )
-    for role in ROLES:
-        setattr(model.config, role, getattr(tokenizer, role))
-        setattr(model.generation_config, role, getattr(tokenizer, role))
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)

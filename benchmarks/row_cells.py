@@ -11,7 +11,9 @@ import hashlib
 import json
 import logging
 import os
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,13 +21,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import rival_rows
+import torch
 
 from vocabalign.config import make_config
-from vocabalign.evaluation.bits_per_byte import DocumentScores
+from vocabalign.evaluation.bits_per_byte import DocumentScores, score_documents, start_token
 from vocabalign.evaluation.measuring import measure
 from vocabalign.models import read_model_config, resolve
 from vocabalign.stages import STAGES, AlignConfig, CorpusConfig, EmbedConfig, TransplantConfig
+from vocabalign.text.compression import encode_documents
 from vocabalign.text.corpus import read_texts
+from vocabalign.token_embeddings import TokenEmbeddings
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "rows"
@@ -35,10 +41,11 @@ OURS_CODE = ("vocabalign/transplantation/*.py", "vocabalign/text/segmentation.py
 RIVAL_CODE = (
     "vocabalign/transplantation/similarity_rows.py",
     "vocabalign/transplantation/dense_rows.py",
+    "vocabalign/transplantation/rows.py",
     "vocabalign/text/segmentation.py",
     "vocabalign/text/special_tokens.py",
-    "benchmarks/rival_rows.py",
 )
+SHIPPED_CODE = (*RIVAL_CODE, "benchmarks/rival_rows.py")
 # As FOCUS learns them.
 FASTTEXT = {"method": "fasttext", "dimensions": 100, "epochs": 3, "negative": 10, "min_count": 10}
 GLOVE = {"method": "glove", "dimensions": 300, "window": 15, "epochs": 15, "x_max": 10, "min_count": 5}
@@ -94,10 +101,10 @@ class Pair:
             STAGES[stage].run(make_config(config, {**values, "out": out}))
         return str(out)
 
-    def embeddings(self, side: str) -> str:
-        """Token embeddings as FOCUS's authors learn them."""
+    def vectors(self, side: str) -> np.ndarray:
+        """(V, 100) token embeddings, learned with the sizes that FOCUS's authors take."""
         values = {"tokenizer": getattr(self, side), "corpus": [self.text("train")], "embeddings": FASTTEXT}
-        return self.made("embed", f"{side}-vectors", EmbedConfig, values)
+        return TokenEmbeddings.load(self.made("embed", f"{side}-vectors", EmbedConfig, values)).vectors
 
     def tokalign(self) -> str:
         """The lexicon of TokAlign++ as described: GloVe, VecMap from equal strings, CSLS, one-best."""
@@ -122,15 +129,14 @@ def transplanted(pair: Pair, values: dict[str, Any], folder: Path) -> str:
 
 
 def scored(
-    place: Sequence[str], code: Sequence[str], make: Callable[[Path], str], text: str, fresh: bool = False
+    place: Sequence[str], code: Sequence[str], score: Callable[[], DocumentScores], fresh: bool = False
 ) -> DocumentScores:
-    """Scores by document of the model that ``make`` writes into a folder; from the cell's file where there is one.
+    """A cell's scores by document; from its file where there is one.
 
     Args:
         place: names of the cell: pair, text, method.
         code: patterns of the files that decide it.
-        make: folder -> model folder.
-        text: file of documents.
+        score: measures it.
         fresh: measure it again.
     """
     path = BUILD.joinpath("cells", *(part.replace(":", "-").replace(" ", "-") for part in place))
@@ -139,10 +145,34 @@ def scored(
         kept = json.loads(path.read_text())
         return DocumentScores(np.array(kept["nats"]), np.array(kept["num_bytes"]), np.array(kept["num_tokens"]))
     logging.getLogger("vocabalign").setLevel(logging.WARNING)
-    with tempfile.TemporaryDirectory(prefix="vocabalign-cell-") as temporary:
-        model = make(Path(temporary))
-        scores = measure({"model": model}, list(read_texts([text])), sample_tokens=0).scores["model"]
+    started = time.monotonic()
+    scores = score()
+    print(f"{' '.join(place)}: {scores.bits_per_byte:.4f} ({time.monotonic() - started:.0f} s)", file=sys.stderr)
     path.parent.mkdir(parents=True, exist_ok=True)
     kept = {field.name: getattr(scores, field.name).tolist() for field in dataclasses.fields(scores)}
     path.write_text(json.dumps(kept))
     return scores
+
+
+def score_model(make: Callable[[Path], str], text: str | Sequence[str]) -> DocumentScores:
+    """Of the model that ``make`` writes into a folder, read back as users read it."""
+    with tempfile.TemporaryDirectory(prefix="vocabalign-cell-") as temporary:
+        return measure({"model": make(Path(temporary))}, documents_of(text), sample_tokens=0).scores["model"]
+
+
+def score_matrices(pair: rival_rows.Pair, matrices: rival_rows.Matrices, text: str | Sequence[str]) -> DocumentScores:
+    """Of the source with these matrices, in memory: what a folder with them would get."""
+    model, vocabulary = pair.model, pair.vocabularies[1]
+    model.get_input_embeddings().weight = torch.nn.Parameter(matrices[0], requires_grad=False)
+    model.get_output_embeddings().weight = torch.nn.Parameter(matrices[1], requires_grad=False)
+    texts = documents_of(text)
+    ids, sizes = encode_documents(vocabulary, texts), [len(document.encode()) for document in texts]
+    try:
+        return score_documents(model, ids, sizes, start_id=start_token(vocabulary.roles))
+    finally:
+        del pair.__dict__["model"]
+
+
+def documents_of(text: str | Sequence[str]) -> list[str]:
+    """The documents of a file, or the documents themselves."""
+    return list(read_texts([text])) if isinstance(text, str) else list(text)

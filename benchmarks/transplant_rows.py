@@ -16,12 +16,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import rival_rows
-from row_cells import MATERIAL, OURS_CODE, RIVAL_CODE, Pair, scored, transplanted
+from row_cells import (
+    MATERIAL,
+    OURS_CODE,
+    RIVAL_CODE,
+    SHIPPED_CODE,
+    Pair,
+    score_matrices,
+    score_model,
+    scored,
+    transplanted,
+)
 
 from vocabalign.evaluation.bits_per_byte import DocumentScores
+from vocabalign.lexicon import Lexicon
+from vocabalign.models import resolve
+from vocabalign.transplantation.checkpoint import open_checkpoint
+from vocabalign.transplantation.row_plans import Spaces
 
 PAIRS = (
     "stories260K:tlm-833K",
@@ -61,74 +76,76 @@ TRIAL: dict[str, dict[str, float]] = {
     "stories3M:gpt2": {"source": 0.40, "FVT": 1.02, "copy + mean": 1.16},
 }
 TOLERANCE = 0.03
+SHIPPED = " as shipped"
 
 
-def ours(pair: Pair) -> dict[str, Callable[[Path], str]]:
+Score = Callable[[], DocumentScores]
+
+
+def ours(pair: Pair) -> dict[str, Score]:
     """Ways of ours."""
     train, other = pair.text("train"), str(MATERIAL / "corpora" / "wikitext-2" / "valid.txt")
-    ways = {
+    ways: dict[str, dict[str, object] | None] = {
         "ours": {"corpus": [train], "untie": pair.tied},
         "ours, tied": {"corpus": [train]} if pair.tied else None,
         "ours, counts of wikitext-2": {"corpus": [other], "untie": pair.tied},
         "ours, no text": {"untie": pair.tied},
     }
-    return {
-        name: lambda folder, values=values: transplanted(pair, values, folder)  # type: ignore[misc]
-        for name, values in ways.items()
-        if values is not None
-    }
+
+    def way(values: dict[str, object]) -> Score:
+        return lambda: score_model(lambda folder: transplanted(pair, values, folder), pair.text("heldout"))
+
+    return {name: way(values) for name, values in ways.items() if values is not None}
 
 
-def rivals(pair: Pair) -> dict[str, Callable[[Path], str]]:
-    """The rivals' ways on tokens matched by bytes, and their programs as they are shipped."""
+def rivals(pair: Pair) -> dict[str, Score]:
+    """The rivals' ways on tokens matched by bytes, and their programs as they are shipped.
 
-    def rows(inputs: str, heads: str | None = None, **given: object) -> Callable[[Path], str]:
-        values = {"input_rows": inputs, "head_rows": heads or inputs, "calibrate_head": False, **given}
-        # Rows that are the same on both sides stay tied, as the programs leave them.
-        return lambda folder: transplanted(pair, {**values, "untie": pair.tied and heads is not None}, folder)
+    Rows that are the same on both sides stay tied where the source is, as the programs leave them.
+    """
+    seen = rival_rows.Pair(str(resolve(pair.source)), pair.target, [pair.text("train")], pair.owner)
+    text = pair.text("heldout")
 
-    def later(method: str, **given: Callable[[], object]) -> Callable[[Path], str]:
-        return lambda folder: rows(method, **{key: value() for key, value in given.items()})(folder)
+    def rows(inputs: str, heads: str | None = None, spaces: Callable[[], Spaces] = Spaces) -> Score:
+        return lambda: score_matrices(seen, rival_rows.published(seen, inputs, heads or inputs, spaces()), text)
 
-    vectors = {"target_embeddings": lambda: pair.embeddings("target")}
+    def shipped(function: Callable[[rival_rows.Pair], rival_rows.Matrices]) -> Score:
+        return lambda: score_matrices(seen, function(seen), text)
+
+    def tokalign() -> DocumentScores:
+        known = replace(seen, lexicon=Lexicon.load(Path(pair.tokalign())))
+        return score_matrices(known, rival_rows.published(known, "lexicon-one", "lexicon-one"), text)
+
     made = {
         "transplant-vocab": rows("last", "decay"),
-        "decay": rows("decay", "decay"),
+        "decay": rows("decay"),
         "FVT": rows("fvt"),
         "copy + mean": rows("mean"),
-        "FOCUS": later("focus", **vectors),
-        "WECHSEL": later("wechsel", **vectors, source_embeddings=lambda: pair.embeddings("source")),
+        "FOCUS": rows("focus", spaces=lambda: Spaces(pair.vectors("target"))),
+        "WECHSEL": rows("wechsel", spaces=lambda: Spaces(pair.vectors("target"), pair.vectors("source"))),
     }
     if pair.owner:
-        made["OMP"] = rows("omp", target_model=pair.owner)
+        owner = open_checkpoint(pair.owner)
+        made["OMP"] = rows("omp", spaces=lambda: Spaces(owner=lambda _: owner.read(owner.embedding)))
     if pair.name in SHIPPED_PAIRS:
-        made["TokAlign++"] = later("lexicon-one", lexicon=pair.tokalign)
-        seen = rival_rows.Pair(pair.source, pair.target, [pair.text("train")], pair.owner)
+        made["TokAlign++"] = tokalign
         for name, function in rival_rows.SHIPPED.items():
             if name != "mergekit OMP" or pair.owner:
-                made[f"{name} as shipped"] = _shipped(seen, function)
+                made[name + SHIPPED] = shipped(function)
     return made
-
-
-def _shipped(
-    pair: rival_rows.Pair, function: Callable[[rival_rows.Pair], rival_rows.Matrices]
-) -> Callable[[Path], str]:
-    def make(folder: Path) -> str:
-        rival_rows.write_model(pair, function(pair), folder / "model")
-        return str(folder / "model")
-
-    return make
 
 
 def measure_pair(name: str, only: Sequence[str] | None, with_ours: bool, fresh: bool) -> dict[str, DocumentScores]:
     """Scores by document of the source and of every method."""
     pair = Pair(name)
-    text = pair.text("heldout")
-    cells = {"source": scored((name, "source"), (), lambda _: pair.source, text, fresh)}
+    cells = {
+        "source": scored((name, "source"), (), lambda: score_model(lambda _: pair.source, pair.text("heldout")), fresh)
+    }
     for ways, code in ((ours(pair) if with_ours else {}, OURS_CODE), (rivals(pair), RIVAL_CODE)):
-        for method, make in ways.items():
+        for method, score in ways.items():
             if only is None or method in only:
-                cells[method] = scored((name, method), code, make, text, fresh)
+                decided_by = SHIPPED_CODE if method.endswith(SHIPPED) else code
+                cells[method] = scored((name, method), decided_by, score, fresh)
     return cells
 
 
