@@ -137,7 +137,8 @@ def _metrics() -> dict:
     return {
         "models": rows, "comparisons": comparisons, "other_comparisons": comparisons[1:],
         "corpus": {"documents": 31, "bytes": 150_000}, "prompt": PROMPTS[0], "prompts": PROMPTS,
-        "alignment": {"lexicon": "run/lexicon", "bleu1_target_to_source": 0.8123, "bleu1_source_to_target": 0.8001},
+        "alignment": {"lexicon": "run/lexicon", "bleu1_target_to_source": 0.8123, "bleu1_source_to_target": 0.8001,
+                      "languages": {"ur": {"bleu1_target_to_source": 0.4567}}},
     }  # fmt: skip
 
 

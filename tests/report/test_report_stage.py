@@ -153,6 +153,7 @@ def test_markdown_has_the_same_numbers(folder, page):
         "57.0%",
         "98.0%",
         "0.8123",
+        "0.4567",
         "1,234",
         "-37.5%",
         "0.2500",

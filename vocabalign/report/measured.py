@@ -34,17 +34,28 @@ def measure_tables(metrics: Mapping[str, Any]) -> Iterator[Block]:
             f"{heading}. {CAPTIONS[title]}", ("Model", *(label[0].upper() + label[1:] for _, label, _ in kept)), cells
         )
     yield from _tasks(rows)
-    alignment = metrics.get("alignment") or {}
-    scores = [(key.replace("_", " "), f"{value:.4f}") for key, value in alignment.items() if isinstance(value, float)]
-    if scores:
-        caption = "The lexicon on this text: BLEU-1 of text carried over by it, and how similar texts stay."
-        yield Table(caption, ("Alignment", "Score"), scores, frozenset({1}))
+    yield from _alignment(metrics.get("alignment") or {})
     for row in rows:
         for key in ("teacher_note", "draft_note"):
             if row.get(key):
                 yield Paragraph(f"{row['name']}: {row[key]}")
         for server, command in (row.get("draft_commands") or {}).items():
             yield Code(str(command), f"{row['name']} as the draft in {server}")
+
+
+def _alignment(alignment: Mapping[str, Any]) -> Iterator[Block]:
+    """What the lexicon makes of the text, in all and by language and domain."""
+    scores = [(key.replace("_", " "), f"{value:.4f}") for key, value in alignment.items() if isinstance(value, float)]
+    if scores:
+        caption = "The lexicon on this text: BLEU-1 of text carried over by it, and how similar texts stay."
+        yield Table(caption, ("Alignment", "Score"), scores, frozenset({1}))
+    for kind in ("language", "domain"):
+        groups = alignment.get(f"{kind}s") or {}
+        names = list(dict.fromkeys(name for group in groups.values() for name in group))
+        cells = [(group, *(number(values.get(name), 4) for name in names)) for group, values in groups.items()]
+        if cells:
+            header = (kind.title(), *(name.replace("_", " ") for name in names))
+            yield number_table(f"BLEU-1 of the lexicon by {kind}.", header, cells)
 
 
 def _tasks(rows: Rows) -> Iterator[Block]:

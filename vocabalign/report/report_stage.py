@@ -21,8 +21,8 @@ def run(config: ReportConfig) -> Path:
     # Read first: a folder without artefacts is told before anything is written.
     collected = collect_run(config.run)
     title = config.title or config.run.absolute().name
-    sections = build_sections(collected)
     with stage_artifact("report", config) as artifact:
+        sections = build_sections(collected)
         page = render_html(title, sections, lead=collected.description)
         (artifact.folder / "report.html").write_text(page, encoding="utf-8", newline="\n")
         (artifact.folder / "report.md").write_text(
