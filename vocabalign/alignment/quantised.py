@@ -102,8 +102,9 @@ class QuantisedSearch:
         rows = torch.arange(len(bounds))
         # The k best by integers show what the k-th best reaches at least ...
         groups = bounds.topk(min(k, bounds.shape[1]), sorted=False).indices
-        places = self._places(groups).flatten(1)
-        scores = self._similarities(rows[:, None], places) * self.scales + offsets[places]
+        places, similarities = self._members(rows[:, None], groups)
+        places = places.flatten(1)
+        scores = similarities.flatten(1) * self.scales + offsets[places]
         first = places.gather(1, scores.topk(k, sorted=False).indices)
         floor = self._products(rows.repeat_interleave(k), first.flatten(), offsets).view(-1, k).amin(dim=1)
         # ... and what cannot reach that is out.
@@ -112,8 +113,8 @@ class QuantisedSearch:
         crowded = possible.sum(dim=1) > MOST_GROUPS
         possible[crowded] = False
         pairs = possible.nonzero()
-        places = self._places(pairs[:, 1])
-        scores = self._similarities(pairs[:, :1], places) * self.scales[pairs[:, 0]] + offsets[places]
+        places, similarities = self._members(pairs[:, 0], pairs[:, 1])
+        scores = similarities * self.scales[pairs[:, 0]] + offsets[places]
         hits = (scores >= needed[pairs[:, 0], None]).nonzero()
         found_rows, found = pairs[hits[:, 0], 0], places[hits[:, 0], hits[:, 1]]
         return self._best(k, found_rows, found, first, offsets, crowded)
@@ -140,17 +141,13 @@ class QuantisedSearch:
         others = torch.where(crowded, torch.inf, best.values[:, -1] if k < self.num_keys else -torch.inf)
         return self.ids[chosen], others
 
-    def _places(self, groups: torch.Tensor) -> torch.Tensor:
-        """(..., MEMBERS) places of a group's keys."""
+    def _members(self, rows: torch.Tensor, groups: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(..., MEMBERS) places of a group's keys, and the integers of the row there, as float32."""
         chunk, group = groups // self.groups_of_chunk, groups % self.groups_of_chunk
         members = torch.arange(MEMBERS) * self.groups_of_chunk
-        return (chunk * self.width + group)[..., None] + members
-
-    def _similarities(self, rows: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
-        """The integers of the block at (row, place), as float32."""
-        chunk, column = places // self.width, places % self.width
-        size = self._buffer.shape[1]
-        return self._buffer.view(-1).take((chunk * size + rows) * self.width + column).float()
+        places = (chunk * self.width + group)[..., None] + members
+        in_buffer = ((chunk * self._buffer.shape[1] + rows) * self.width + group)[..., None] + members
+        return places, self._buffer.view(-1).take(in_buffer).float()
 
     def _products(self, rows: torch.Tensor, places: torch.Tensor, offsets: torch.Tensor) -> torch.Tensor:
         """(P,) float32 scores of pairs of a query and a place."""
