@@ -208,8 +208,3 @@ def test_the_student_without_its_adapters_teaches(tmp_path, tiny_llama, corpus_f
     before, after = weights(tiny_llama), weights(own)
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert changed and not any("embed" in name or "lm_head" in name or "norm" in name for name in changed)
-    # Held to what it was, it moves less than without a teacher.
-    options["distillation_weight"] = 0
-    free = distilled(tiny_llama, "self", corpus_file, tmp_path / "free", {"steps": 12}, **options)
-    distance = [sum(float((weights(out)[name] - before[name]).norm()) for name in changed) for out in (own, free)]
-    assert distance[0] < distance[1]
