@@ -157,9 +157,19 @@ class Blocks(Dataset):
         return [self.documents.name_of(document) for document in found]
 
 
-def say_epochs(blocks: Blocks, num_sequences: int) -> float:
-    """Log how many passes over the text the step budget means; that number."""
+def say_epochs(blocks: Blocks, num_sequences: int, max_epochs: float = float("inf")) -> float:
+    """Log how many passes over the text the step budget means; that number.
+
+    Raises:
+        CorpusError: more than ``max_epochs``.
+    """
     epochs = num_sequences / blocks.blocks_per_epoch
+    if epochs > max_epochs:
+        raise CorpusError(
+            f"The corpus has {blocks.epochs.num_tokens:,} tokens and the steps take "
+            f"{num_sequences * blocks.context:,}: {epochs:.1f} epochs, over training.max_epochs of {max_epochs:g}. "
+            "Give more text, fewer training.steps, or raise training.max_epochs."
+        )
     logger.info(
         "%s tokens of text in %s documents; the steps take %s tokens: %.2f epochs.",
         f"{blocks.epochs.num_tokens:,}",

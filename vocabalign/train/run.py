@@ -25,6 +25,7 @@ from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
 from vocabalign.text.heldout_text import read_heldout as read_heldout_text
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.train.belonging import check_vocabulary_belongs
 from vocabalign.train.head import check_head, check_vocabulary_fits
 from vocabalign.train.heldout import HeldOut
 from vocabalign.train.recorder import METRICS, Recorder
@@ -117,6 +118,7 @@ def read_trainee(reference: str) -> Trainee:
     vocabulary = load_vocabulary(folder)
     model = load_model(folder, dtype=torch.float32, device=torch.device("cpu"))
     check_vocabulary_fits(model, vocabulary, folder)
+    check_vocabulary_belongs(model, vocabulary, folder)
     check_head(model, folder)
     return Trainee(model, vocabulary, folder, checkpoint_dtype(folder))
 

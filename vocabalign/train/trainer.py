@@ -24,6 +24,7 @@ from vocabalign.train.checkpoints import PREFIX, is_disk_full, last_complete, ma
 from vocabalign.train.data import Blocks
 from vocabalign.train.divergence import Diverged
 from vocabalign.train.learning_rates import learning_rate_factor
+from vocabalign.train.memory_check import check_memory, switch_checkpointing_on
 from vocabalign.train.recorder import Recorder, RecordSteps
 from vocabalign.train.rollback import forget_start, go_back, is_sharded, keep_start
 from vocabalign.train.trainable import merged_weights
@@ -275,12 +276,13 @@ def train_stage(
     tokens_per_step = options.batch_size * options.accumulation * arguments.world_size * blocks.context
     folder = Path(str(arguments.output_dir))
     if options.gradient_checkpointing:
-        enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
-        enable()
+        switch_checkpointing_on(model)
     if last_complete(folder) is None:
         keep_start(folder, model, arguments)
     if recorder.has_stopped(name):
         arguments.max_steps = step_of(last_complete(folder))
+    if step_of(last_complete(folder)) < arguments.max_steps:
+        check_memory(model, objective, blocks, options, arguments)
     while True:
         record = RecordSteps(recorder, name, first_step, tokens_per_step)
         scale = options.rollback_rate_factor ** len(recorder.rollbacks(name))
