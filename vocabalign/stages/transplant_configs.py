@@ -53,6 +53,9 @@ class TransplantConfig(StageConfig):
     """A model that owns the target vocabulary; the rows ``omp``, ``nearest``, ``barycentric``, ``landmark`` need it."""
     calibrate_head: bool = True
     """Shift head rows by how often each token is used (needs ``corpus``)."""
+    fit_rows: bool = True
+    """Run the source model on some of the corpus: fit the embedding rows that ``auto`` makes to its hidden states, and
+    the head to how often tokens are expected. Without gradients; kept where it helps on documents held out."""
     untie: bool = False
     """Give a model with tied embeddings a head of its own."""
     pad_to_multiple_of: int | None = Field(default=None, gt=0)

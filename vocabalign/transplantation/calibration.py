@@ -10,8 +10,10 @@ hidden states have the same projection, 1.
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,6 +28,8 @@ from vocabalign.transplantation.rows import Pieces, mean_row
 TARGET_SMOOTHING, SOURCE_SMOOTHING = 0.02, 1.0
 _BLOCK_ROWS = 8192
 SAMPLE_BYTES, SAMPLE_CHARACTERS = 20_000, 4_000
+# Text to fit rows on, at most; how much of it is read depends on the model.
+FITTING_BYTES = 400_000
 _RIDGE = 1e-3
 # Logits below the least likely token; the projection of a hidden state is rarely under a tenth of its mean.
 PADDING_DEPTH = 40.0
@@ -42,12 +46,14 @@ class CorpusCounts:
         target: (T,) int64, uses of each target token.
         sample: the beginnings of the first documents, about ``SAMPLE_BYTES``.
         num_documents: documents read; an EOS is counted at the end of each.
+        fitting: beginnings of documents from all over the corpus, about ``FITTING_BYTES``.
     """
 
     source: np.ndarray
     target: np.ndarray
     sample: list[str]
     num_documents: int
+    fitting: list[str] = field(default_factory=list)
 
 
 def count_corpus(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -> CorpusCounts:
@@ -62,19 +68,49 @@ def count_corpus(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -
     sample: list[str] = []
     num_documents = 0
     room = SAMPLE_BYTES
+    drawn = _Draw(FITTING_BYTES)
     for batch in in_batches(texts):
         num_documents += len(batch)
         for name, vocabulary in (("source", source), ("target", target)):
             ids = np.fromiter((i for row in vocabulary.encode_batch(batch) for i in row), np.int64)
             counts[name] += np.bincount(ids, minlength=len(vocabulary))
         for text in batch:
+            drawn.add(text[:SAMPLE_CHARACTERS])
             if room > 0:
                 sample.append(text[:SAMPLE_CHARACTERS])
                 room -= len(sample[-1].encode())
     for name, vocabulary in (("source", source), ("target", target)):
         if "eos" in vocabulary.roles:
             counts[name][vocabulary.roles["eos"]] += num_documents
-    return CorpusCounts(counts["source"], counts["target"], sample, num_documents)
+    return CorpusCounts(counts["source"], counts["target"], sample, num_documents, drawn.texts())
+
+
+class _Draw:
+    """Texts of about so many bytes, drawn evenly from a stream of unknown length and whatever its order.
+
+    Those with the smallest hashes stay, so the same corpus gives the same texts, and each text is drawn once.
+    """
+
+    def __init__(self, num_bytes: int) -> None:
+        self._room = num_bytes
+        self._kept: list[tuple[int, str]] = []
+        self._hashes: set[int] = set()
+
+    def add(self, text: str) -> None:
+        data = text.encode()
+        number = int.from_bytes(blake2b(data, digest_size=8).digest())
+        if not data or number in self._hashes or (self._room < 0 and number > -self._kept[0][0]):
+            return
+        heapq.heappush(self._kept, (-number, text))
+        self._hashes.add(number)
+        self._room -= len(data)
+        while self._room < 0 and self._room + len(self._kept[0][1].encode()) <= 0 and len(self._kept) > 1:
+            number, dropped = heapq.heappop(self._kept)
+            self._hashes.discard(-number)
+            self._room += len(dropped.encode())
+
+    def texts(self) -> list[str]:
+        return [text for _, text in sorted(self._kept, reverse=True)]
 
 
 def count_shift(pieces: Pieces, counts: CorpusCounts) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,6 +19,7 @@ from vocabalign.transplantation.calibration import (
     second_moments,
 )
 from vocabalign.transplantation.checkpoint import Checkpoint
+from vocabalign.transplantation.fitting import Fitted, Fitter, Made
 from vocabalign.transplantation.provenance import Provenance
 from vocabalign.transplantation.row_plans import RowPlan, Spaces, plan_rows
 from vocabalign.transplantation.rows import make_rows, mean_row
@@ -32,12 +33,13 @@ _NO_SPACES = Spaces()
 
 @dataclass(frozen=True)
 class Methods:
-    """How rows are made: names of ``rows.py`` or "auto"."""
+    """How rows are made: names of ``rows.py`` or "auto"; see ``TransplantConfig``."""
 
     input_rows: str = "auto"
     head_rows: str = "auto"
     calibrate_head: bool = True
     untie: bool = False
+    fit: bool = True
 
 
 @dataclass(frozen=True)
@@ -49,12 +51,14 @@ class NewRows:
         head: (R, H), or None where the model is tied or has no head.
         bias: (R,), or None.
         provenance: where each row came from.
+        fitted: what fitting to the source's hidden states found; None where nothing was fitted.
     """
 
     embedding: torch.Tensor
     head: torch.Tensor | None
     bias: torch.Tensor | None
     provenance: Provenance
+    fitted: Fitted | None = None
 
 
 def make_new_rows(
@@ -66,6 +70,7 @@ def make_new_rows(
     counts: CorpusCounts | None,
     hidden: tuple[torch.Tensor, torch.Tensor] | None,
     spaces: Spaces = _NO_SPACES,
+    fitter: Fitter | None = None,
 ) -> NewRows:
     """Make all new rows.
 
@@ -79,6 +84,7 @@ def make_new_rows(
         hidden: (N, H) float32 final hidden states of the source on the corpus, and on the corpus and odd texts; None
             where they are not known.
         spaces: vectors and matrices that some methods need.
+        fitter: corrects input rows that ``auto`` makes, and calibrated heads; None leaves both as they are.
 
     Raises:
         ConfigError: a method that does not fit what was given.
@@ -101,17 +107,35 @@ def make_new_rows(
         shift = count_shift(heads.pieces, counts) / np.float32(checkpoint.logit_scale)
     if states is not None:
         direction = constant_direction(states)
-    embedding = _with_dense(make_rows(inputs.weights, old_embedding), inputs)
-    head = bias = None
-    if checkpoint.head_in_memory is not None:
-        in_rows = shift is not None and checkpoint.bias is None
-        head = make_rows(heads.weights, old_head, shift if in_rows else None, direction if in_rows else None)
-        head = _with_dense(head, heads)
+    old_bias = None if checkpoint.bias is None else checkpoint.read(checkpoint.bias)
+    in_rows = shift is not None and checkpoint.bias is None
+
+    def assemble(correction: torch.Tensor | None, extra: np.ndarray | None) -> Made:
+        """The matrices with what fitting corrects."""
+        total = shift if shift is None or extra is None else shift + extra
+        embedding = _with_dense(make_rows(inputs.weights, old_embedding), inputs)
+        if correction is not None:
+            embedding = (embedding.float() + correction).to(embedding.dtype)
+        head = embedding
+        if checkpoint.head_in_memory is not None:
+            head = make_rows(heads.weights, old_head, total if in_rows else None, direction if in_rows else None)
+            head = _with_dense(head, heads)
         if tied:
-            embedding, head = _tie(embedding, head, inputs.weights, heads.weights, states), None
-        if checkpoint.bias is not None:
-            old_bias = checkpoint.read(checkpoint.bias)
-            bias = make_rows(heads.weights, old_bias, shift, None if shift is None else torch.tensor(1.0))
+            embedding = head = _tie(embedding, head, inputs.weights, heads.weights, states)
+        one = None if total is None else torch.tensor(1.0)
+        return Made(embedding, head, None if old_bias is None else make_rows(heads.weights, old_bias, total, one))
+
+    fitted = None
+    if fitter is not None:
+        free = ~sources.fixed & (inputs.classes != TokenClass.PADDING) & (methods.input_rows == "auto")
+        fitted = fitter.fit(assemble, free, shifts=shift is not None)
+    made = assemble(*(None, None) if fitted is None else (fitted.inputs, fitted.shift))
+    if fitted is not None:
+        inputs = _told_fitted(inputs, fitted)
+        shift = shift if shift is None or fitted.shift is None else shift + fitted.shift
+    has_head = checkpoint.head_in_memory is not None
+    embedding, bias = made.embedding, made.bias if has_head else None
+    head = made.head if has_head and not tied else None
     gaps = np.concatenate([sources.classes == TokenClass.PADDING, np.ones(num_rows - len(sources.classes), bool)])
     embedding = _with_padding(embedding, gaps, checkpoint, sources, direction, all_states, is_head=tied)
     if head is not None:
@@ -138,8 +162,19 @@ def make_new_rows(
         shift=None if shift is None else np.pad(shift, (0, num_rows - len(shift))),
         confidence=np.pad(sources.confidence, (0, num_rows - len(target))),
         counts=None if counts is None else counts.target,
+        head_classes=np.concatenate([heads.classes, beyond]) if has_head and (heads.classes != told).any() else None,
     )
-    return NewRows(embedding, head, bias, provenance)
+    return NewRows(embedding, head, bias, provenance, fitted)
+
+
+def _told_fitted(plan: RowPlan, fitted: Fitted) -> RowPlan:
+    """The plan as it is told: rows that were fitted are no mixtures any more."""
+    if fitted.inputs is None:
+        return plan
+    moved = fitted.inputs.ne(0).any(dim=1).numpy()
+    weights = sparse.csr_matrix(sparse.diags((~moved).astype(np.float32)) @ plan.weights)
+    weights.eliminate_zeros()
+    return replace(plan, weights=weights, classes=np.where(moved, TokenClass.FITTED, plan.classes).astype(np.uint8))
 
 
 def _with_dense(rows: torch.Tensor, plan: RowPlan) -> torch.Tensor:

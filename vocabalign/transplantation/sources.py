@@ -46,6 +46,8 @@ class TokenClass(IntEnum):
     """Source tokens that are similar by token embeddings, or by the rows of the target vocabulary's owner."""
     DRAWN = 7
     """Drawn from the distribution of the source's rows, or zero: nothing is known of the token."""
+    FITTED = 8
+    """The source tokenizer's cut of its bytes, then fitted to the source model's hidden states."""
 
 
 @dataclass(frozen=True)

@@ -30,10 +30,12 @@ from vocabalign.transplantation.calibration import CorpusCounts, count_corpus, f
 from vocabalign.transplantation.card import write_transplant_card
 from vocabalign.transplantation.chat_templates import apply_policy
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
+from vocabalign.transplantation.fitting import Fitter, make_fitter
 from vocabalign.transplantation.layers import cut_layers
 from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
 from vocabalign.transplantation.row_counts import count_rows, exact_rows
 from vocabalign.transplantation.row_plans import Spaces
+from vocabalign.transplantation.running import Body, cut_documents
 from vocabalign.transplantation.sources import counterparts, find_sources
 from vocabalign.transplantation.spaces import open_spaces, refuse_missing
 from vocabalign.transplantation.surgery import Ids, write_model_files
@@ -105,7 +107,7 @@ def _write(
 ) -> None:
     """Rows, files, tokenizer, card; then everything is read back."""
     seconds: dict[str, float] = {}
-    methods = Methods(config.input_rows, config.head_rows, config.calibrate_head, config.untie)
+    methods = Methods(config.input_rows, config.head_rows, config.calibrate_head, config.untie, config.fit_rows)
     spaces = open_spaces(config, target)
     options = Options(
         methods,
@@ -201,8 +203,14 @@ def transplant_model(
     if not sources.same:
         with _timed(seconds, "hidden_states"):
             states = _hidden_states(checkpoint, source, counts, options)
+    fitter = None
+    if counts is not None and states is not None and options.methods.fit:
+        with _timed(seconds, "fitting"):
+            fitter = _fitter(checkpoint, source, target, counts, options)
     with _timed(seconds, "rows"):
-        rows = make_new_rows(checkpoint, sources, target, num_rows, options.methods, counts, states, options.spaces)
+        rows = make_new_rows(
+            checkpoint, sources, target, num_rows, options.methods, counts, states, options.spaces, fitter
+        )
     with _timed(seconds, "writing"):
         out.mkdir(parents=True, exist_ok=True)
         untouched = sources.same and num_rows == checkpoint.num_rows
@@ -239,6 +247,18 @@ def _hidden_states(
     return torch.cat(states[: len(sample)] or states), torch.cat(states)
 
 
+def _fitter(
+    checkpoint: Checkpoint, source: Vocabulary, target: Vocabulary, counts: CorpusCounts, options: Options
+) -> Fitter | None:
+    """What fits rows to the source's hidden states; the memory has been found to suffice."""
+    documents = cut_documents(source, target, counts.fitting, checkpoint.num_rows)
+    if all(document.one_to_one for document in documents):
+        return None
+    device = pick_device(options.device)
+    body = Body(checkpoint.folder, dtype=pick_dtype(options.dtype, device), device=device)
+    return make_fitter(body, documents, len(target), checkpoint.logit_scale)
+
+
 def _free_memory() -> float:
     try:
         return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
@@ -261,6 +281,14 @@ def _metrics(
         "head_calibrated": provenance.shift is not None,
         "least_certain": provenance.least_certain(target, 10),
     }
+    if rows.fitted is not None:
+        fitted = rows.fitted
+        metrics["fitted"] = {
+            "inputs": fitted.inputs is not None,
+            "head": fitted.shift is not None,
+            "tokens": fitted.num_tokens,
+            "held_out_bits_per_byte": fitted.bits_per_byte,
+        }
     if counts is not None:
         uses = counts.target.sum()
         covered = counts.target[provenance.confidence[: len(target)] >= 1].sum()

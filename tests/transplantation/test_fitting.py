@@ -1,0 +1,144 @@
+import json
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from tests.conftest import TEXT
+from tests.transplantation.builders import build, target_tokenizer
+from vocabalign.stages import TransplantConfig
+from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.transplantation.calibration import _Draw
+from vocabalign.transplantation.checkpoint import open_checkpoint
+from vocabalign.transplantation.fitting import Fitter, Made, _gain, make_fitter
+from vocabalign.transplantation.running import Body, cut_documents
+from vocabalign.transplantation.transplant_stage import run
+
+CPU = torch.device("cpu")
+WORDS = sorted(set(" ".join(TEXT).split()))
+
+
+def stories(count: int, words: int = 60) -> list[str]:
+    draw = random.Random(0)
+    return [" ".join(draw.choices(WORDS, k=words)) for _ in range(count)]
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return build("llama", tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="module")
+def body(model):
+    return Body(model, dtype=torch.float32, device=CPU)
+
+
+def own_rows(folder):
+    checkpoint = open_checkpoint(folder)
+    embedding, head = checkpoint.read(checkpoint.embedding), checkpoint.read(checkpoint.head)
+
+    def make(inputs, shift):
+        bias = None if shift is None else torch.from_numpy(shift)
+        return Made(embedding if inputs is None else embedding + inputs, head, bias)
+
+    return make
+
+
+def fitter(body, model, target=None):
+    source = load_vocabulary(model)
+    documents = cut_documents(source, target or source, stories(12), 400)
+    return Fitter(body, documents[3:], documents[:3], 1.0)
+
+
+def test_nothing_is_lacking_where_both_cut_and_embed_alike(body, model):
+    wanted = np.ones(400, bool)
+    corrections = fitter(body, model).input_corrections(own_rows(model), wanted)
+    assert torch.equal(corrections, torch.zeros(400, 32))
+
+
+def test_a_row_that_was_spoiled_is_found_again(body, model):
+    """Most of what a row lacks comes back, its neighbours stay, and copies are never touched."""
+    used = fitter(body, model).learned[0].target
+    spoiled = int(np.bincount(used[1:]).argmax())
+    make = own_rows(model)
+    noise = torch.zeros(400, 32)
+    noise[spoiled] = torch.randn(32, generator=torch.Generator().manual_seed(1)) * 0.5
+
+    def make_spoiled(inputs, shift):
+        return make(noise if inputs is None else noise + inputs, shift)
+
+    wanted = np.arange(400) == spoiled
+    corrections = fitter(body, model).input_corrections(make_spoiled, wanted)
+    assert (corrections[spoiled] + noise[spoiled]).norm() < 0.6 * noise[spoiled].norm()
+    assert not corrections[~torch.from_numpy(wanted)].any()
+
+
+def test_after_the_shift_tokens_are_expected_about_as_often_as_used(body, model):
+    fit, make = fitter(body, model), own_rows(model)
+    shift = fit.expectation_shift(make(None, None))
+
+    def distance(made):
+        states, followers = fit._places(fit.learned, made)
+        expected = fit._head(made).expect(states)[0]
+        return float((torch.bincount(followers, minlength=400) - expected).abs().sum())
+
+    assert distance(make(None, shift)) < 0.75 * distance(make(None, None))
+
+
+def test_what_does_not_help_is_not_kept(body, model):
+    fit, make = fitter(body, model), own_rows(model)
+    found = fit.fit(make, np.ones(400, bool))
+    best = min(found.bits_per_byte.values())
+    taken = make(found.inputs, found.shift)
+    assert fit.score(taken) == pytest.approx(best, abs=1e-4)
+    assert found.inputs is None  # nothing was lacking
+    assert fit.fit(make, np.zeros(400, bool), shifts=False).bits_per_byte.keys() == {"plain"}
+
+
+def test_the_gain_before_the_first_block_is_found():
+    embedding = torch.randn(20, 8)
+    ids = [np.array([1, 2, 3]), np.array([4, 4])]
+    assert _gain([embedding[row] * 3.5 for row in ids], embedding, ids) == pytest.approx(3.5)
+
+
+def test_nothing_is_fitted_on_too_little_or_where_the_cuts_are_alike(body, model, tmp_path):
+    source, target = load_vocabulary(model), load_vocabulary(target_tokenizer("metaspace", tmp_path / "t"))
+    many = stories(60)
+    assert make_fitter(body, cut_documents(source, source, many, 400), 400, 1.0) is None
+    assert make_fitter(body, cut_documents(source, target, many[:2], 400), len(target), 1.0) is None
+    made = make_fitter(body, cut_documents(source, target, many, 400), len(target), 1.0)
+    assert made is not None and made.held_out and not {id(d) for d in made.held_out} & {id(d) for d in made.learned}
+
+
+def test_texts_are_drawn_evenly_and_whatever_their_order():
+    texts = [f"document {number}" * (1 + number % 3) for number in range(500)]
+
+    def drawn(order):
+        draw = _Draw(2_000)
+        for text in order:
+            draw.add(text)
+        return draw.texts()
+
+    found = drawn(texts)
+    assert found == drawn(texts[::-1]) == drawn(texts * 2)
+    assert 2_000 <= sum(len(text.encode()) for text in found) < 2_100
+    numbers = [int(text.split("document ")[1]) for text in found]
+    assert min(numbers) < 100 and max(numbers) > 400
+    assert len(drawn(texts[:3])) == 3
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied", "phi"])
+def test_fitted_transplants_verify_and_say_so(tmp_path, name):
+    folder, target = build(name, tmp_path / "m"), target_tokenizer("metaspace", tmp_path / "t")
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in stories(80)))
+    values = {"source": str(folder), "target": str(target), "corpus": [str(corpus)]}
+    out = run(TransplantConfig(**values, out=tmp_path / "out"))
+    metrics = json.loads((out / "manifest.json").read_text())["metrics"]
+    scores = metrics["fitted"]["held_out_bits_per_byte"]
+    assert scores["plain"] >= min(scores.values())
+    assert metrics["fitted"]["inputs"] is (scores.get("inputs", 99) < scores["plain"])
+    assert (metrics["classes"]["fitted"] > 0) is metrics["fitted"]["inputs"]
+    unfitted = run(TransplantConfig(**values, fit_rows=False, out=tmp_path / "unfitted"))
+    assert "fitted" not in json.loads((unfitted / "manifest.json").read_text())["metrics"]

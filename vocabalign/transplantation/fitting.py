@@ -1,0 +1,191 @@
+"""Rows fitted to the source model's own hidden states and expectations: forward passes, means and counts, no gradient.
+
+Two corrections that need the model to be run:
+
+*Input rows.* Where a target token and a source token end at the same byte, both models have read the same text, so
+they should be in the same state. What the state behind an early block lacks, on average over all places where a token
+ends, is added to the token's row: the residual stream carries it there as it was added. The mean is shrunk by
+``INPUT_PRIOR`` imagined places that lack nothing, and after the first correction the rest is corrected once more.
+
+*Head rows.* With its new rows in place the model says how often it expects each token. The logarithm of how often
+the token is really used over how often it is expected goes on top of the count shift: one step of iterative
+scaling (Darroch and Ratcliff 1972) of one factor a token.
+
+Whether a correction is taken is decided by bits per byte on documents of the corpus that neither has seen.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vocabalign.transplantation.expectations import Head
+from vocabalign.transplantation.running import Body, Document
+
+logger = logging.getLogger("vocabalign")
+
+INPUT_PRIOR = 5.0
+INPUT_ROUNDS = 2
+COUNT_SMOOTHING = 5.0
+HELD_OUT_SHARE = 0.25
+# Operations of one pass through the body, and of one product with the head: a few seconds each.
+_OPERATIONS = {"cpu": 2e11, "cuda": 1e14, "mps": 4e12}
+# With fewer places nothing is learned about any token.
+LEAST_TOKENS = 2_000
+
+
+class Made(NamedTuple):
+    """Matrices to try: embedding (T, H), head (T, H) and bias (T,) or None."""
+
+    embedding: Tensor
+    head: Tensor
+    bias: Tensor | None
+
+
+# (correction of embedding rows, correction of head logits) -> the matrices with both.
+Make = Callable[[Tensor | None, np.ndarray | None], Made]
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What fitting found.
+
+    Attributes:
+        inputs: (T, H) float32 to add to embedding rows; None where it did not help.
+        shift: (T,) float32 to add to head logits, before the model scales them; None where it did not help.
+        bits_per_byte: "plain", "inputs", "expectation", "both" -> on held-out documents of the corpus.
+        num_tokens: target tokens that were read.
+    """
+
+    inputs: Tensor | None
+    shift: np.ndarray | None
+    bits_per_byte: dict[str, float] = field(default_factory=dict)
+    num_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Fitter:
+    """A model and documents to fit rows on.
+
+    Attributes:
+        body: the source model.
+        learned: documents to fit on.
+        held_out: documents to choose by.
+        logit_scale: what the model multiplies its head's products by.
+    """
+
+    body: Body
+    learned: Sequence[Document]
+    held_out: Sequence[Document]
+    logit_scale: float
+
+    def fit(self, make: Make, wanted: np.ndarray, *, shifts: bool = True) -> Fitted:
+        """Find both corrections and keep those that help on held-out documents.
+
+        Args:
+            make: (correction of embedding rows, correction of head logits) -> matrices.
+            wanted: (T,) bool, tokens whose input rows may change: those that are no copies.
+            shifts: whether head logits may be corrected.
+        """
+        found = {"plain": self.score(make(None, None))}
+        inputs, shift = None, None
+        if wanted.any() and self.body.compares:
+            inputs = self.input_corrections(make, wanted)
+            found["inputs"] = self.score(make(inputs, None))
+            inputs = inputs if found["inputs"] < found["plain"] else None
+        if shifts:
+            best, name = min(found.values()), "expectation" if inputs is None else "both"
+            shift = self.expectation_shift(make(inputs, None))
+            found[name] = self.score(make(inputs, shift))
+            shift = shift if found[name] < best else None
+        logger.info("bits per byte of documents not fitted on: %s", found)
+        rounded = {name: round(value, 4) for name, value in found.items()}
+        return Fitted(inputs, shift, rounded, sum(len(document.target) for document in self.learned))
+
+    def input_corrections(self, make: Make, wanted: np.ndarray) -> Tensor:
+        """(T, H) float32: what embedding rows lack for the target's cut to leave the model as the source's does."""
+        wished = [states.middle for states in self.body.read([document.source for document in self.learned])]
+        ids = [document.target for document in self.learned]
+        tokens = torch.from_numpy(np.concatenate([d.target[d.target_ends] for d in self.learned]))
+        correction: Tensor | None = None
+        for _ in range(INPUT_ROUNDS):
+            embedding = make(correction, None).embedding
+            read = self.body.read(ids, embedding)
+            gain = _gain([states.entry for states in read], embedding, ids)
+            lacking = torch.zeros(embedding.shape, dtype=torch.float32)
+            for document, wish, states in zip(self.learned, wished, read, strict=True):
+                ends = torch.from_numpy(document.target_ends)
+                difference = wish[torch.from_numpy(document.source_ends)] - states.middle[ends]
+                lacking.index_add_(0, torch.from_numpy(document.target[document.target_ends]), difference)
+            places = torch.bincount(tokens, minlength=len(embedding)).float()
+            step = lacking / (places + INPUT_PRIOR)[:, None] / gain
+            step[torch.from_numpy(~wanted)] = 0
+            correction = step if correction is None else correction + step
+        assert correction is not None
+        return correction
+
+    def expectation_shift(self, made: Made) -> np.ndarray:
+        """(T,) float32 to add to head logits, before they are scaled, so that tokens are expected as often as used."""
+        states, followers = self._places(self.learned, made)
+        expected, _ = self._head(made).expect(states)
+        uses = torch.bincount(followers, minlength=len(expected))
+        logs = torch.log((uses + COUNT_SMOOTHING) / (expected + COUNT_SMOOTHING))
+        return (logs / self.logit_scale).float().numpy()
+
+    def score(self, made: Made) -> float:
+        """Bits per byte on the held-out documents."""
+        states, followers = self._places(self.held_out, made)
+        nats = self._head(made).expect(states, followers)[1]
+        return nats / math.log(2) / max(1, sum(document.num_bytes for document in self.held_out))
+
+    def _head(self, made: Made) -> Head:
+        return Head(made.head, made.bias, self.logit_scale, self.body.soft_cap, self.body.device)
+
+    def _places(self, documents: Sequence[Document], made: Made) -> tuple[Tensor, Tensor]:
+        """(N, H) states that the head reads, and (N,) the tokens that follow."""
+        read = self.body.read([document.target for document in documents], made.embedding)
+        followers = [torch.from_numpy(document.target[1:]) for document in documents]
+        return torch.cat([states.final[:-1] for states in read]), torch.cat(followers)
+
+
+def _gain(entries: Sequence[Tensor], embedding: Tensor, ids: Sequence[np.ndarray]) -> float:
+    """By how much the model multiplies embedding rows before its first block (Gemma: the root of H); least squares."""
+    product = square = 0.0
+    for entry, row in zip(entries, ids, strict=True):
+        rows = embedding[torch.from_numpy(row)].float()
+        product += float((entry * rows).sum())
+        square += float(rows.square().sum())
+    return product / square if product > 0 and square > 0 else 1.0
+
+
+def make_fitter(body: Body, documents: Sequence[Document], num_targets: int, logit_scale: float) -> Fitter | None:
+    """A fitter on as many documents as take a few seconds a pass; None where there is too little to learn from.
+
+    Documents that both tokenizers cut alike are read too, but if all of them are, nothing is to be fitted.
+    """
+    if all(document.one_to_one for document in documents):
+        return None
+    operations = _OPERATIONS.get(body.device.type, _OPERATIONS["cpu"])
+    hidden_size = int(body.model.config.get_text_config().hidden_size)
+    room = operations / 2 / max(body.num_parameters, num_targets * hidden_size)
+    chosen = []
+    for document in documents:
+        if room <= 0:
+            break
+        chosen.append(document)
+        room -= max(len(document.source), len(document.target))
+    num_held_out = round(len(chosen) * HELD_OUT_SHARE)
+    learned, held_out = chosen[num_held_out:], chosen[:num_held_out]
+    if not held_out or sum(len(document.target) for document in learned) < LEAST_TOKENS:
+        logger.info(
+            "Rows are not fitted to hidden states: the text, or what this machine can read of it, is too short."
+        )
+        return None
+    return Fitter(body, learned, held_out, logit_scale)
