@@ -1,0 +1,48 @@
+"""Text that a model writes: from its own distribution, the same with the same seed, and read back."""
+
+import pytest
+import torch
+
+from vocabalign.models import load_model
+from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.train.writing import text_of, write_tokens
+
+
+@pytest.fixture(scope="module")
+def model(tiny_llama):
+    return load_model(tiny_llama, dtype=torch.float32, device=torch.device("cpu"))
+
+
+def written(model, prompts, count, seed=0, temperature=1.0, num_tokens=400):
+    generator = torch.Generator().manual_seed(seed)
+    return write_tokens(model, prompts, count, temperature=temperature, generator=generator, num_tokens=num_tokens)
+
+
+def test_cold_text_is_the_likeliest_token_each_time(model):
+    prompts = torch.tensor([[0, 50, 60], [0, 70, 80]])
+    ids = written(model, prompts, 6, temperature=1e-4)
+    for length in range(3, 9):
+        with torch.no_grad():
+            expected = model(ids[:, :length]).logits[:, -1].argmax(-1)
+        assert torch.equal(ids[:, length], expected)
+    assert torch.equal(ids, model.generate(prompts, max_new_tokens=6, do_sample=False, eos_token_id=None))
+
+
+def test_seeds_decide_and_rows_that_pad_are_never_drawn(model):
+    prompts = torch.zeros(4, 2, dtype=torch.int64)
+    assert torch.equal(written(model, prompts, 9), written(model, prompts, 9))
+    assert not torch.equal(written(model, prompts, 9), written(model, prompts, 9, seed=1))
+    assert int(written(model, prompts, 30, num_tokens=7)[:, 2:].max()) < 7
+    model.train()
+    written(model, prompts, 1)
+    assert model.training
+    model.eval()
+
+
+def test_text_ends_where_a_document_does(tiny_llama, metaspace_folder):
+    for folder in (tiny_llama, metaspace_folder):
+        vocabulary = load_vocabulary(folder)
+        ids = vocabulary.encode("The cat sat on the mat.")
+        assert text_of(ids, vocabulary) == "The cat sat on the mat."
+        assert text_of([*ids, vocabulary.roles["eos"], *ids], vocabulary) == "The cat sat on the mat."
+        assert text_of([vocabulary.roles["eos"]], vocabulary) is None
