@@ -38,6 +38,14 @@ def test_heldout_text_that_is_given_is_used_and_none_is_split_off():
     assert "distilled" not in stages
 
 
+def test_training_is_scored_often_enough_to_draw_a_curve():
+    options = {"source": "s", "target": "t", "corpus": ["c.txt"], "out": "o", "teacher": "t"}
+    for steps, every in ((None, 125), (80, 10), (3, 1)):
+        stages = {stage["name"]: stage for stage in adaptation_stages({**options, "steps": steps})["stages"]}
+        for name in ("finetuned", "distilled"):
+            assert stages[name]["config"]["training"]["evaluate_every"] == every
+
+
 def test_where_special_tokens_come_from_reaches_the_transplant(tmp_path, tiny_llama, target, corpus_file, capsys):
     arguments = ["adapt", "--source", tiny_llama, "--target", target, "--corpus", corpus_file, "--dry-run", "--json"]
     arguments += ["--map-token", "</s>=the,a", "--out", tmp_path / "run"]

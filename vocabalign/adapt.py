@@ -12,7 +12,9 @@ from vocabalign.folders import make_folder
 from vocabalign.manifests import write_json
 from vocabalign.models import read_model_config, resolve
 from vocabalign.pipeline import PipelineConfig, plan_stages, read_pipeline
+from vocabalign.stages import TrainingOptions
 
+CURVE_POINTS = 8
 HEADER = """\
 # Written by `vocabalign adapt`. Change what you like and run it again with
 #   vocabalign run {path}
@@ -102,7 +104,9 @@ def adaptation_stages(options: dict[str, Any]) -> dict[str, Any]:
     if not heldout:
         stages.append({"name": "text", "stage": "corpus", "inputs": {"corpus": corpus}})
         corpus, heldout = ["@text/train.jsonl"], ["@text/heldout.jsonl"]
-    training = {"training": {"steps": options["steps"]}} if options.get("steps") else {}
+    steps = options.get("steps") or TrainingOptions().steps
+    # The page draws a curve of these scores.
+    training = {"training": {"steps": steps, "evaluate_every": max(1, steps // CURVE_POINTS)}}
     stages += [
         {"name": "lexicon", "stage": "align", "inputs": {"source": source, "target": target, "corpus": corpus}},
         {
