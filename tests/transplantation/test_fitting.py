@@ -140,5 +140,6 @@ def test_fitted_transplants_verify_and_say_so(tmp_path, name):
     assert scores["plain"] >= min(scores.values())
     assert metrics["fitted"]["inputs"] is (scores.get("inputs", 99) < scores["plain"])
     assert (metrics["classes"]["fitted"] > 0) is metrics["fitted"]["inputs"]
+    assert (metrics["fitted"]["tying_cost_bits_per_byte"] is None) is (name != "llama-tied")
     unfitted = run(TransplantConfig(**values, fit_rows=False, out=tmp_path / "unfitted"))
     assert "fitted" not in json.loads((unfitted / "manifest.json").read_text())["metrics"]

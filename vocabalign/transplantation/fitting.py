@@ -62,12 +62,15 @@ class Fitted:
         shift: (T,) float32 to add to head logits, before the model scales them; None where it did not help.
         bits_per_byte: "plain", "inputs", "expectation", "both" -> on held-out documents of the corpus.
         num_tokens: target tokens that were read.
+        tying_cost: bits per byte of the held-out documents that one matrix costs above the same rows in two; None where
+            there are two.
     """
 
     inputs: Tensor | None
     shift: np.ndarray | None
     bits_per_byte: dict[str, float] = field(default_factory=dict)
     num_tokens: int = 0
+    tying_cost: float | None = None
 
 
 @dataclass(frozen=True)

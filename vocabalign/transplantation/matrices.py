@@ -29,6 +29,7 @@ from vocabalign.transplantation.sources import Sources, TokenClass
 TIED_INPUT_WEIGHT = 0.5
 _BLOCK_ROWS = 4096
 _NO_SPACES = Spaces()
+_ONE = torch.tensor(1.0)
 
 
 @dataclass(frozen=True)
@@ -110,8 +111,8 @@ def make_new_rows(
     old_bias = None if checkpoint.bias is None else checkpoint.read(checkpoint.bias)
     in_rows = shift is not None and checkpoint.bias is None
 
-    def assemble(correction: torch.Tensor | None, extra: np.ndarray | None) -> Made:
-        """The matrices with what fitting corrects."""
+    def assemble(correction: torch.Tensor | None, extra: np.ndarray | None, one: bool = tied) -> Made:
+        """The matrices with what fitting corrects; one matrix for both uses, or two."""
         total = shift if shift is None or extra is None else shift + extra
         embedding = _with_dense(make_rows(inputs.weights, old_embedding), inputs)
         if correction is not None:
@@ -120,15 +121,19 @@ def make_new_rows(
         if checkpoint.head_in_memory is not None:
             head = make_rows(heads.weights, old_head, total if in_rows else None, direction if in_rows else None)
             head = _with_dense(head, heads)
-        if tied:
+        if one:
             embedding = head = _tie(embedding, head, inputs.weights, heads.weights, states)
-        one = None if total is None else torch.tensor(1.0)
-        return Made(embedding, head, None if old_bias is None else make_rows(heads.weights, old_bias, total, one))
+        if old_bias is None:
+            return Made(embedding, head, None)
+        return Made(embedding, head, make_rows(heads.weights, old_bias, total, None if total is None else _ONE))
 
     fitted = None
     if fitter is not None:
         free = ~sources.fixed & (inputs.classes != TokenClass.PADDING) & (methods.input_rows == "auto")
         fitted = fitter.fit(assemble, free, shifts=shift is not None)
+        if tied:
+            apart = fitter.score(assemble(fitted.inputs, fitted.shift, one=False))
+            fitted = replace(fitted, tying_cost=round(min(fitted.bits_per_byte.values()) - apart, 4))
     made = assemble(*(None, None) if fitted is None else (fitted.inputs, fitted.shift))
     if fitted is not None:
         inputs = _told_fitted(inputs, fitted)

@@ -288,6 +288,7 @@ def _metrics(
             "head": fitted.shift is not None,
             "tokens": fitted.num_tokens,
             "held_out_bits_per_byte": fitted.bits_per_byte,
+            "tying_cost_bits_per_byte": fitted.tying_cost,
         }
     if counts is not None:
         uses = counts.target.sum()
