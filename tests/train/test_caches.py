@@ -233,3 +233,15 @@ def test_a_document_longer_than_the_teachers_context(tmp_path, twin, tmp_path_fa
     assert len(values[0]) == len(values[1])
     assert np.allclose(values[0][:32], values[1][:32], atol=2e-3)
     assert not np.allclose(values[0][40:], values[1][40:], atol=1e-6)
+
+
+def test_a_document_that_is_not_its_tokens_teaches_nothing(tmp_path, tiny_llama, twin, corpus_file):
+    lines = corpus_file.read_text().splitlines()
+    odd = json.dumps({"text": "A text that spells <|endoftext|> in the middle of it. " * 3})
+    (tmp_path / "odd.jsonl").write_text("\n".join([*lines[:30], odd, *lines[30:60]]))
+    folder = cached(twin, tmp_path / "odd.jsonl", tmp_path / "cache", kind="top-k")
+    cache = TargetCache(folder)
+    rows = cache.rows_of([json.loads(line)["text"] for line in (tmp_path / "odd.jsonl").read_text().splitlines()])
+    assert (rows < 0).sum() == 1 and rows[30] == -1 and len(set(rows.tolist())) == len(rows)
+    out = distilled(tiny_llama, [], tmp_path / "odd.jsonl", tmp_path / "out", {"steps": 3}, cache=folder, **FAST)
+    assert np.isfinite(losses(out)).all()

@@ -7,8 +7,11 @@ import pytest
 
 from tests.conftest import make_byte_level_tokenizer, make_llama, make_metaspace_tokenizer
 from tests.train.runs import distilled, losses
+from vocabalign.config import make_config
 from vocabalign.losses.aligned import Document, aligned_chunks, aligned_starts, observed_at
+from vocabalign.stages import DistillCacheConfig
 from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.train import caches
 from vocabalign.train.documents import tokenize
 from vocabalign.train.pieces import cut_pieces
 from vocabalign.train.teacher_side import OwnTokens, TeacherSide
@@ -136,7 +139,13 @@ def test_a_student_learns_answers_from_a_teacher_with_another_template(tmp_path,
             messages = [{"role": role, "content": f"{content} {number}"} for role, content in TALK]
             file.write(json.dumps({"messages": messages}) + "\n")
     options = dict(distillation_weight=1.0, learning_rate=1e-2, check_teacher=False)
+    schedule = {"steps": 15, "context": 100}
     for loss in ("event", "chunks"):
-        schedule = {"steps": 15, "context": 100}
         out = distilled(folders[0], folders[1], path, tmp_path / loss, schedule, loss=loss, **options)
         assert np.mean(losses(out)[-3:]) < 0.95 * np.mean(losses(out)[:3])
+    # From a cache, which was made of the teacher's own rendering.
+    values = {"teacher": str(folders[1]), "corpus": [str(path)], "out": tmp_path / "cache"}
+    cache = caches.run(make_config(DistillCacheConfig, values))
+    again = distilled(folders[0], [], path, tmp_path / "cached", schedule, loss="chunks", cache=cache, **options)
+    assert losses(again)[0] == pytest.approx(losses(out)[0], rel=0.1)
+    assert np.mean(losses(again)[-3:]) < 0.95 * np.mean(losses(again)[:3])

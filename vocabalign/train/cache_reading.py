@@ -135,7 +135,7 @@ class TargetCache:
             )
 
     def rows_of(self, texts: Iterable[str]) -> np.ndarray:
-        """(N,) int64, the row of the first token of each document.
+        """(N,) int64, the row of the first token of each document; -1 for one whose tokens are not its text.
 
         Raises:
             ArtifactError: documents that the cache does not have.
@@ -154,7 +154,8 @@ class TargetCache:
         return np.array(rows, dtype=np.int64)
 
     def _row(self, shard: int, index: int) -> int:
-        return int(self.first_rows[shard] + self.shards[shard]["rows"][index])
+        first, last = self.shards[shard]["rows"][index : index + 2]
+        return int(self.first_rows[shard] + first) if last > first else -1
 
     def ends_of(self, text: str) -> np.ndarray:
         """(L,) int64 bytes at which the teacher's tokens end; empty for a document that it could not read."""

@@ -237,7 +237,7 @@ def _side(
 
 
 def _row_of(rows: np.ndarray) -> Callable[[int], int | None]:
-    return lambda document: int(rows[document])
+    return lambda document: int(rows[document]) if rows[document] >= 0 else None
 
 
 class _ServerCuts:
