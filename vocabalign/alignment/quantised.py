@@ -20,8 +20,9 @@ from vocabalign.alignment.threads import one_thread_each
 CHUNK_KEYS = 4096
 # Keys of a group, of which only the largest similarity is looked at first.
 MEMBERS = 16
-# A query that leaves more groups possible is searched in float32 instead.
-MOST_GROUPS = 256
+# A query that leaves more groups or keys possible than such a share of all, and more than so many times k, is searched
+# in float32 instead: gathering the vectors of more keys would take longer than all products.
+MOST_SHARE, MOST_TIMES = 1 / 16, 8
 # Rounding of the float32 arithmetic around the integers, as a share of the product of the lengths.
 FLOAT_ROUNDING = 1e-5
 # Pairs whose vectors are gathered at once, so that they stay in the cache.
@@ -110,14 +111,17 @@ class QuantisedSearch:
         # ... and what cannot reach that is out.
         needed = floor - self.shifts - self.errors - FLOAT_ROUNDING * floor.abs()
         possible = bounds >= needed[:, None]
-        crowded = possible.sum(dim=1) > MOST_GROUPS
+        most = max(MOST_TIMES * k, int(MOST_SHARE * bounds.shape[1]))
+        crowded = possible.sum(dim=1) > most
         possible[crowded] = False
         pairs = possible.nonzero()
         places, similarities = self._members(pairs[:, 0], pairs[:, 1])
         scores = similarities * self.scales[pairs[:, 0]] + offsets[places]
         hits = (scores >= needed[pairs[:, 0], None]).nonzero()
         found_rows, found = pairs[hits[:, 0], 0], places[hits[:, 0], hits[:, 1]]
-        return self._best(k, found_rows, found, first, offsets, crowded)
+        crowded |= torch.bincount(found_rows, minlength=len(rows)) > max(most, int(MOST_SHARE * self.num_keys / 4))
+        kept = ~crowded[found_rows]
+        return self._best(k, found_rows[kept], found[kept], first, offsets, crowded)
 
     def _best(
         self,
@@ -130,7 +134,7 @@ class QuantisedSearch:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Of the places found for each row (rows ascend), the k with the largest products."""
         numbers = torch.bincount(rows, minlength=len(first))
-        width = max(k, int(numbers.max()))
+        width = max(k, int(numbers.max()))  # crowded rows have none
         columns = torch.arange(len(rows)) - (numbers.cumsum(0) - numbers)[rows]
         scores = torch.full((len(first), width), -torch.inf)
         places = torch.zeros(len(first), width, dtype=torch.int64)

@@ -27,7 +27,7 @@ EXTRA_GROUPS = 4
 ROUNDING = {"float32": 1e-5, "bfloat16": 3.02 * 2.0**-9, "int8": 1e-5}
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 # With fewer keys than this, laying them out as integers costs more than it saves.
-FEWEST_INTEGER_KEYS = 4096
+FEWEST_INTEGER_KEYS = 16_384
 
 
 @dataclass(frozen=True)
