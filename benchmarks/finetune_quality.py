@@ -31,6 +31,8 @@ from finetune_recipes import (
     CONTEXT,
     OURS,
     PAPERS,
+    RATES,
+    RATES_TOKENS,
     RIVALS,
     TRIAL,
     TRIAL_TOKENS,
@@ -133,6 +135,13 @@ class Pair:
         start = str(self.start(recipe.get("model", "ours")))
         return self.finetune(f"trial-{name.replace(', ', '-').replace(' ', '-')}", start, TRIAL_TOKENS, 0, recipe)
 
+    def rates(self, name: str) -> Path:
+        """What a rate gains in the second stage."""
+        short = {"rows_share": 0.0, "training": {"schedule": "cosine", "final_learning_rate_share": 0.1}}
+        recipe = merged(merged(OURS, short), RATES[name])
+        start = str(self.rows_alone(0))
+        return self.finetune(f"rates-{name.replace(', ', '-').replace(' ', '-')}", start, RATES_TOKENS, 5, recipe)
+
     def source_tokens_per_token(self) -> float:
         """How many tokens the source needs for one of the target's, on the held-out text."""
         from vocabalign.text.corpus import read_texts
@@ -184,6 +193,8 @@ def ways(pair: Pair, chosen: list[str], seeds: list[int], ablation_tokens: int) 
             yield pair.start(name)
     for name in TRIAL if "trial" in chosen else ():
         yield pair.trial(name)
+    for name in RATES if "rates" in chosen else ():
+        yield pair.rates(name)
     for name in ("ours", *ABLATIONS):
         if "ablations" in chosen or f"ablation-{name}" in chosen:
             yield pair.ablation(name, ablation_tokens)

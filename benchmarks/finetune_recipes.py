@@ -8,9 +8,9 @@ CONTEXT = 128
 BASELINE_RATES = (1e-3, 2.5e-3, 6.4e-3, 1.6e-2)
 BASELINE = {"batch_size": 16, "betas": [0.9, 0.999], "evaluate_every": 25}
 OURS = {
-    "rows_share": 0.1,
+    "rows_share": 0.3,
     "rows_learning_rate": 4e-3,
-    "learning_rate": 2.5e-3,
+    "learning_rate": 8e-4,
     "training": {
         "batch_size": 4,
         "betas": [0.9, 0.95],
@@ -32,10 +32,10 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "batches of 16": {"training": {"batch_size": 16, "evaluate_every": 12}},
     "cosine": {"training": {"schedule": "cosine"}},
     "betas of the paper": {"training": {"betas": [0.9, 0.999]}},
-    "half the learning rates": {"rows_learning_rate": 2e-3, "learning_rate": 1.25e-3},
-    "rows at three times the rate of the body": {"rows_rate_factor": 3.0, "learning_rate": 1.25e-3},
+    "half the learning rates": {"rows_learning_rate": 2e-3, "learning_rate": 4e-4},
+    "rows at three times the rate of the body": {"rows_rate_factor": 3.0},
     "rare rows at lower rates": {"rare_rows_power": 0.5},
-    "twice the learning rates": {"rows_learning_rate": 8e-3, "learning_rate": 5e-3},
+    "twice the learning rates": {"rows_learning_rate": 8e-3, "learning_rate": 1.6e-3},
     "rates by range test": {"rows_learning_rate": "auto", "learning_rate": "auto"},
     "stage 1 ends itself": {"rows_share": "auto"},
     "no stage 1": {"rows_share": 0.0},
@@ -57,6 +57,14 @@ TRIAL: dict[str, dict[str, Any]] = {
         "learning_rate": 3e-3,
         "training": {"batch_size": 4, "evaluate_every": 100},
     },
+}
+# 100 steps of everything from the rows that were trained alone, at several rates.
+RATES_TOKENS = 51_200
+RATES: dict[str, dict[str, Any]] = {
+    "both 2.5e-3": {"learning_rate": 2.5e-3},
+    "both 8e-4": {"learning_rate": 8e-4},
+    "both 3e-4": {"learning_rate": 3e-4},
+    "body 8e-4, rows 2.5e-3": {"learning_rate": 8e-4, "rows_rate_factor": 3.125},
 }
 RIVALS = {"transplant-vocab": ("last", "decay"), "fvt": ("fvt", "fvt"), "mean": ("mean", "mean")}
 
