@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from vocabalign.transplantation import rows as rows_module
 from vocabalign.transplantation.rows import LEXICON_METHODS, SEGMENTATION_METHODS, Pieces, make_rows
 
 LISTS = [[3], [1, 2, 3], [], [5, 5, 0, 1], [4, 2]]
@@ -66,6 +67,15 @@ def test_a_bias_is_a_matrix_of_one_column():
     pieces = Pieces.from_lists([[1], [2, 3], []])
     rows = make_rows(pieces.matrix(np.ones(3), 7), bias, np.array([0, 1, 0], np.float32), torch.tensor(1.0))
     torch.testing.assert_close(rows, torch.stack([bias[1], (bias[2] + bias[3]) / 2 + 1, bias.mean()]))
+
+
+@pytest.mark.parametrize("shape", [(7, 4), (7,)])
+def test_a_block_of_tokens_of_which_nothing_is_known_is_the_mean(shape, monkeypatch):
+    monkeypatch.setattr(rows_module, "_BLOCK_ROWS", 2)
+    source = torch.randn(shape)
+    pieces = Pieces.from_lists([[], [], [1], [], [], []])
+    rows = make_rows(pieces.matrix(pieces.weights, 7), source)
+    torch.testing.assert_close(rows, torch.stack([source[1] if i == 2 else source.mean(0) for i in range(6)]))
 
 
 def test_merged_and_without():

@@ -158,7 +158,8 @@ def make_rows(
         used, columns = np.unique(block.indices, return_inverse=True)
         small = sparse.csr_matrix((block.data, columns, block.indptr), (block.shape[0], len(used)))
         gathered = source[torch.from_numpy(used.astype(np.int64))]
-        flat = gathered.float().reshape(len(used), -1).numpy()
+        # A block may use no source row at all, as where thousands of tokens get the mean.
+        flat = gathered.float().reshape(len(used), source[:1].numel()).numpy()
         rows = torch.from_numpy(np.asarray(small @ flat, dtype=np.float32)).reshape(-1, *source.shape[1:])
         block_sizes = sizes[begin : begin + _BLOCK_ROWS]
         rows[torch.from_numpy(block_sizes == 0)] = mean
