@@ -14,9 +14,10 @@ CLASS_NAMES = {
     "role": "copied from the special token with the same role",
     "lexicon": "made from a lexicon",
     "segmentation": "made from the source's own cut of the token",
-    "mean": "the mean row: nothing is known",
-    "padding": "padding",
+    "mean": "that are the mean of all, since nothing is known",
+    "padding": "that stand for no token",
     "similarity": "made from similar tokens",
+    "fitted": "fitted to what they have to do in running text",
     "drawn": "drawn at random, or zero",
 }
 

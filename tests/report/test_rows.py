@@ -1,0 +1,45 @@
+"""Where rows came from: every class has words, and the blocks count each token once."""
+
+from __future__ import annotations
+
+import pytest
+
+from vocabalign.lexicon import Evidence
+from vocabalign.report.blocks import Shares, Table
+from vocabalign.report.collect import collect_run
+from vocabalign.report.rows import KIND_NAMES, doubt_blocks, hub_blocks, kind_name, row_blocks
+from vocabalign.transplantation.sources import TokenClass
+
+
+@pytest.fixture(scope="module")
+def run(run_folder):
+    return collect_run(run_folder)
+
+
+def test_every_class_and_kind_of_evidence_has_words():
+    known = {kind.name.lower() for kind in (*Evidence, *TokenClass)}
+    assert known <= KIND_NAMES.keys()
+    assert kind_name("new_kind") == "new kind"
+
+
+def test_every_token_is_counted_once(run):
+    blocks = list(row_blocks(run))
+    (shares,) = [block for block in blocks if isinstance(block, Shares)]
+    assert sum(sum(counts) for _, counts in shares.rows) == len(run.tables[0].ids)
+    for table in (block for block in blocks if isinstance(block, Table)):
+        total = sum(int(row[1].replace(",", "")) for row in table.rows)
+        assert f"{total:,} tokens in all" in table.caption
+
+
+def test_doubts_are_the_transplants_else_the_lexicons(run):
+    (table,) = doubt_blocks(run)
+    assert "transplanted" in table.caption and "Uses" in table.header
+    run.least_certain = {}
+    (table,) = doubt_blocks(run)
+    assert "lexicon" in table.caption and "Uses" not in table.header and len(table.rows) == 20
+
+
+def test_hubs_lead_several(run):
+    table = next(hub_blocks(run))
+    counts = [int(row[1]) for row in table.rows]
+    assert counts == sorted(counts, reverse=True) and counts[-1] > 1
