@@ -16,7 +16,7 @@ KIND_NAMES = {
     "lexicon": "the lexicon",
     "segmentation": "the source's own cut",
     "distributional": "nearest embeddings",
-    "fitted": "fitted to running text",
+    "fitted": "fitted to the source's hidden states",
     "mean": "nothing known: the mean row",
     "none": "no evidence",
     "padding": "padding",

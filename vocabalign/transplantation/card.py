@@ -17,7 +17,7 @@ CLASS_NAMES = {
     "mean": "that are the mean of all, since nothing is known",
     "padding": "that stand for no token",
     "similarity": "made from similar tokens",
-    "fitted": "fitted to what they have to do in running text",
+    "fitted": "fitted to the source model's hidden states",
     "drawn": "drawn at random, or zero",
 }
 
