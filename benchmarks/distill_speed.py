@@ -25,7 +25,8 @@ from vocabalign.stages import DistillCacheConfig, DistillConfig
 from vocabalign.train import caches
 from vocabalign.train.data import Blocks, tokenize
 from vocabalign.train.distill_sources import read_sources
-from vocabalign.train.lesson_plan import make_extend, make_plan
+from vocabalign.train.lesson_plan import make_plan
+from vocabalign.train.lesson_sides import make_extend
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.run import Run, read_trainee
 from vocabalign.train.teachers import read_teacher

@@ -19,7 +19,8 @@ from vocabalign.train.arguments import check_options
 from vocabalign.train.cache_reading import TargetCache
 from vocabalign.train.difference_sampling import choose_documents
 from vocabalign.train.distill_sources import Source, check_config, is_server, is_unified, read_sources
-from vocabalign.train.lesson_plan import LessonPlan, cache_folder, make_extend, make_plan, say_alignment, with_cache
+from vocabalign.train.lesson_plan import LessonPlan, cache_folder, make_plan, say_alignment, with_cache
+from vocabalign.train.lesson_sides import make_extend
 from vocabalign.train.loss_choice import SENTENCE
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.on_policy import Listener, OnPolicy
