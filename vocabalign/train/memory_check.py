@@ -100,7 +100,7 @@ def measure_step(
     model.train()
     try:
         kept = _kept_by(model, lambda: objective(model, batch, items)["loss"], device, bfloat16)
-        if getattr(model, "is_gradient_checkpointing", False):
+        if any(getattr(module, "gradient_checkpointing", False) for module in model.modules()):
             kept += _layer_bytes(model, batch["input_ids"], device, bfloat16)
     finally:
         model.train(was_training)

@@ -51,6 +51,7 @@ class Recorder:
         self.lines: list[dict[str, Any]] = []
         if writes:
             mend_best(folder)
+        self.best = read_best(folder)  # asked once: later the first rank may have written what the others decide on
 
     def keep_until(self, step: int) -> None:
         """Forget what was recorded after ``step``: the run goes on from there.
@@ -211,11 +212,11 @@ class RecordSteps(TrainerCallback):
         value = self.recorder.score(self.trainer.accelerator.unwrap_model(self.trainer.model), step, self.stage)
         if value is None:
             return
-        best = read_best(self.recorder.path.parent)
-        if best is None or value < best.bits_per_byte:
+        if self.recorder.best is None or value < self.recorder.best.bits_per_byte:
+            self.recorder.best = Best(step, value)
             weights = self.trainer.whole_weights()
             if self.recorder.writes:
-                keep_best(self.recorder.path.parent, Best(step, value), weights)
+                keep_best(self.recorder.path.parent, self.recorder.best, weights)
             self.trainer.accelerator.wait_for_everyone()
         if self.recorder.patience_is_over(self.stage):
             self.recorder.add({"step": step, "stage": self.stage, "stopped_early": True})
