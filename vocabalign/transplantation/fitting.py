@@ -62,8 +62,8 @@ class Fitted:
         shift: (T,) float32 to add to head logits, before the model scales them; None where it did not help.
         bits_per_byte: "plain", "inputs", "expectation", "both" -> on held-out documents of the corpus.
         num_tokens: target tokens that were read.
-        tying_cost: bits per byte of the held-out documents that one matrix costs above the same rows in two; None where
-            there are two.
+        tying_cost: bits per byte of the held-out documents that one matrix costs above the better of two matrices with
+            fitted or plain input rows; None where there are two.
     """
 
     inputs: Tensor | None
@@ -89,28 +89,34 @@ class Fitter:
     held_out: Sequence[Document]
     logit_scale: float
 
-    def fit(self, make: Make, wanted: np.ndarray, *, shifts: bool = True) -> Fitted:
+    def fit(self, make: Make, wanted: np.ndarray, *, shifts: bool = True, apart: Make | None = None) -> Fitted:
         """Find both corrections and keep those that help on held-out documents.
 
         Args:
             make: (correction of embedding rows, correction of head logits) -> matrices.
             wanted: (T,) bool, tokens whose input rows may change: those that are no copies.
             shifts: whether head logits may be corrected.
+            apart: where ``make`` joins both matrices into one, the matrices before that: an input row is corrected by
+                what it lacks alone, since what tying spoils would be corrected over and over.
         """
         found = {"plain": self.score(make(None, None))}
-        inputs, shift = None, None
+        lacking = inputs = shift = None
         if wanted.any() and self.body.compares:
-            inputs = self.input_corrections(make, wanted)
-            found["inputs"] = self.score(make(inputs, None))
-            inputs = inputs if found["inputs"] < found["plain"] else None
+            lacking = self.input_corrections(apart or make, wanted)
+            found["inputs"] = self.score(make(lacking, None))
+            inputs = lacking if found["inputs"] < found["plain"] else None
         if shifts:
             best, name = min(found.values()), "expectation" if inputs is None else "both"
             shift = self.expectation_shift(make(inputs, None))
             found[name] = self.score(make(inputs, shift))
             shift = shift if found[name] < best else None
         logger.info("bits per byte of documents not fitted on: %s", found)
+        cost = None
+        if apart is not None:
+            ways = {id(way): way for way in (None, lacking)}.values()
+            cost = round(min(found.values()) - min(self.score(apart(way, shift)) for way in ways), 4)
         rounded = {name: round(value, 4) for name, value in found.items()}
-        return Fitted(inputs, shift, rounded, sum(len(document.target) for document in self.learned))
+        return Fitted(inputs, shift, rounded, sum(len(document.target) for document in self.learned), cost)
 
     def input_corrections(self, make: Make, wanted: np.ndarray) -> Tensor:
         """(T, H) float32: what embedding rows lack for the target's cut to leave the model as the source's does."""

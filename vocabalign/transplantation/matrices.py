@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -130,10 +131,8 @@ def make_new_rows(
     fitted = None
     if fitter is not None:
         free = ~sources.fixed & (inputs.classes != TokenClass.PADDING) & (methods.input_rows == "auto")
-        fitted = fitter.fit(assemble, free, shifts=shift is not None)
-        if tied:
-            apart = fitter.score(assemble(fitted.inputs, fitted.shift, one=False))
-            fitted = replace(fitted, tying_cost=round(min(fitted.bits_per_byte.values()) - apart, 4))
+        apart = partial(assemble, one=False) if tied else None
+        fitted = fitter.fit(assemble, free, shifts=shift is not None, apart=apart)
     made = assemble(*(None, None) if fitted is None else (fitted.inputs, fitted.shift))
     if fitted is not None:
         inputs = _told_fitted(inputs, fitted)
