@@ -57,5 +57,6 @@ def test_temporary_files_are_where_the_caller_says(tmp_path, monkeypatch):
     seen = []
     write = gensim_vectors._write_tokens
     monkeypatch.setattr(gensim_vectors, "_write_tokens", lambda *args: seen.append(args[2]) or write(*args))
-    learn_token_embeddings(word_vocabulary(), make_texts(20), EmbeddingOptions(method="skip-gram", dimensions=4, epochs=1), 0, tmp_path)
+    options = EmbeddingOptions(method="skip-gram", dimensions=4, epochs=1)
+    learn_token_embeddings(word_vocabulary(), make_texts(20), options, 0, tmp_path)
     assert [path.parent.parent for path in seen] == [tmp_path] and not list(tmp_path.iterdir())
