@@ -64,7 +64,10 @@ def runnable(command: str, places: dict[str, Path], out: Path) -> list[str]:
     result, previous = [verb], ""
     for word in arguments:
         value = by_flag.get(previous, words.get(word, word)) if previous else words.get(word, word)
-        result.append(str(value))
+        if word == "run/transplanted":
+            value = places["run"] / "transplanted"
+        weight = "=" + word.rpartition("=")[2] if previous == "--corpus" and "=" in word else ""
+        result.append(f"{value}{weight}")
         previous = word if word.startswith("--") and word not in ("--json", "--dry-run") else ""
     budgets = {
         "embed": TINY_EMBEDDINGS, "align": TINY_EMBEDDINGS, "distill": TINY_TRAINING, "evaluate": ["max_bytes=300"],
