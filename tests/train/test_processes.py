@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import make_metaspace_tokenizer
+from tests.train.runs import finetuned, losses
 from vocabalign.manifests import read_manifest
-from vocabalign.stages import FinetuneConfig
+from vocabalign.stages import FinetuneConfig, TransplantConfig
 from vocabalign.train import run as train_run
+from vocabalign.transplantation import transplant_stage
 
 ROOT = Path(__file__).parents[2]
 RANKS = """
@@ -64,3 +67,20 @@ def test_finetune_on_two_processes(tmp_path, tiny_llama, corpus_file):
     ended = launch("-m", "vocabalign", "finetune", "--config", str(tmp_path / "config.yaml"))
     assert ended.returncode == 0, ended.stderr[-3000:]
     assert read_manifest(tmp_path / "out")["metrics"]["tokens"] == 2 * 2 * 2 * 32
+
+
+@pytest.mark.slow
+def test_two_processes_learn_from_the_source_as_one_does(tmp_path, tiny_llama, corpus_file):
+    make_metaspace_tokenizer(tmp_path / "target")
+    model = transplant_stage.run(
+        TransplantConfig(source=str(tiny_llama), target=str(tmp_path / "target"), out=tmp_path / "transplanted")
+    )
+    one = finetuned(model, corpus_file, tmp_path / "one", device="cpu", rows_learning_rate=1e-2, learning_rate=1e-3)
+    (tmp_path / "config.yaml").write_text(
+        f"model: {model}\ncorpus: [{corpus_file}]\nout: {tmp_path / 'two'}\ndevice: cpu\n"
+        "rows_learning_rate: 1.0e-2\nlearning_rate: 1.0e-3\n"
+        "training: {steps: 6, batch_size: 2, context: 32, checkpoint_every: 2}\n"
+    )
+    ended = launch("-m", "vocabalign", "finetune", "--config", str(tmp_path / "config.yaml"))
+    assert ended.returncode == 0, ended.stderr[-3000:]
+    assert losses(tmp_path / "two") == pytest.approx(losses(one), rel=1e-4)
