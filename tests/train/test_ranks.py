@@ -1,4 +1,4 @@
-"""Two processes (gloo) train as one does with the same global batch: DDP and FSDP2, also when they go back."""
+"""Two processes (gloo) train as one does with the same global batch: DDP, also when they go back."""
 
 import os
 import subprocess
@@ -10,7 +10,6 @@ import yaml
 
 from tests.train.runs import losses, weights
 from vocabalign.manifests import read_manifest
-from vocabalign.train.rollback import START
 
 ROOT = Path(__file__).parents[2]
 pytestmark = pytest.mark.slow
@@ -91,33 +90,3 @@ def test_ranks_go_back_together(tmp_path, tiny_llama, corpus_file):
     assert rollback["from_step"] == 5 and rollback["to_step"] == 3
     assert len(losses(tmp_path / "two")) == 6
     assert ended.stderr.count("going back to step 3") == 1
-
-
-def sharded(folder: Path) -> Path:
-    """The shipped FSDP2 configuration, for two processes without GPUs."""
-    settings = yaml.safe_load((ROOT / "configs" / "accelerate" / "fsdp2.yaml").read_text())
-    settings |= {"num_processes": 2, "use_cpu": True, "mixed_precision": "no"}
-    (folder / "fsdp2.yaml").write_text(yaml.safe_dump(settings))
-    return folder / "fsdp2.yaml"
-
-
-def test_fsdp_is_one_process_and_saves_whole_weights(tmp_path, tiny_llama, corpus_file):
-    one = alone(tmp_path, tiny_llama, corpus_file)
-    config = configured(tmp_path, "two", tiny_llama, corpus_file, 2)
-    command = ("accelerate.commands.launch", "--config_file", str(sharded(tmp_path)), "-m", "vocabalign", "finetune")
-    ended = launched(*command, "--config", str(config))
-    assert ended.returncode == 0, ended.stderr[-3000:]
-    check_same(one, tmp_path / "two")
-
-
-def test_sharded_ranks_go_back_when_started_again(tmp_path, tiny_llama, corpus_file):
-    (tmp_path / "poisoned.py").write_text(POISONED)
-    config = configured(tmp_path, "two", tiny_llama, corpus_file, 2)
-    launch = ("accelerate.commands.launch", "--config_file", str(sharded(tmp_path)))
-    ended = launched(*launch, str(tmp_path / "poisoned.py"), "finetune", "--config", str(config))
-    assert ended.returncode and "start the same command again" in ended.stderr
-    assert not (tmp_path / "two").exists() and (tmp_path / ".two.work" / "everything" / START).is_file()
-    again = launched(*launch, "-m", "vocabalign", "finetune", "--config", str(config))
-    assert again.returncode == 0, again.stderr[-3000:]
-    (rollback,) = read_manifest(tmp_path / "two")["metrics"]["rollbacks"]
-    assert rollback["to_step"] == 3 and rollback["learning_rate_scale"] == 0.5

@@ -98,3 +98,14 @@ def test_it_gives_up_after_some_times(tmp_path, tiny_llama, corpus_file, monkeyp
     with pytest.raises(TrainingError, match="at step 8 .*corpus.jsonl:.*use a lower learning rate"):
         finetuned(tiny_llama, corpus_file, tmp_path / "b", {**TRAINING, "max_rollbacks": 0})
     assert not (tmp_path / "out").exists()
+
+
+def test_weights_that_are_spread_go_back_at_the_next_start(tmp_path, tiny_llama, corpus_file, monkeypatch):
+    monkeypatch.setattr(StageTrainer, "compute_loss", poisoned(4, 1))
+    monkeypatch.setattr("vocabalign.train.rollback.is_sharded", lambda _: True)
+    with pytest.raises(TrainingError, match="start the same command again; it goes on from step 6 with 0.5"):
+        finetuned(tiny_llama, corpus_file, tmp_path / "out", TRAINING)
+    monkeypatch.undo()
+    out = finetuned(tiny_llama, corpus_file, tmp_path / "out", TRAINING)
+    (rollback,) = read_manifest(out)["metrics"]["rollbacks"]
+    assert rollback["to_step"] == 6 and rollback["learning_rate_scale"] == 0.5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,11 +25,9 @@ START = "start.safetensors"
 
 
 def is_sharded(arguments: TrainingArguments) -> bool:
-    """Whether each rank has only a part of the weights (FSDP, DeepSpeed)."""
-    from accelerate import PartialState
-    from accelerate.utils import DistributedType
-
-    return PartialState().distributed_type in (DistributedType.FSDP, DistributedType.DEEPSPEED) or bool(arguments.fsdp)
+    """Whether each rank has only a part of the weights (FSDP, DeepSpeed); on the CPU accelerate makes DDP of it."""
+    launched = any(os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true" for name in ("FSDP", "DEEPSPEED"))
+    return arguments.device.type != "cpu" and (launched or bool(arguments.fsdp) or bool(arguments.deepspeed))
 
 
 def keep_start(folder: Path, model: PreTrainedModel, arguments: TrainingArguments) -> None:
