@@ -12,8 +12,10 @@ pieces, uncalibrated. A slice is lost where the whole 95 % interval of the paire
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import rival_rows
@@ -40,7 +42,7 @@ def slices(pair: Pair, kilobytes: int) -> Iterator[tuple[str, list[str]]]:
     files += [str(path) for folder in ("hfcourse", "ntrex") for path in sorted((corpora / folder).glob("*.txt"))]
     for file in dict.fromkeys(files):
         documents, size = [], 0
-        for text in read_texts([file]):
+        for text in _texts(file):
             for begin in range(0, len(text), DOCUMENT_CHARACTERS):
                 part = text[begin : begin + DOCUMENT_CHARACTERS]
                 if part.strip() and size < 1000 * kilobytes:
@@ -49,6 +51,16 @@ def slices(pair: Pair, kilobytes: int) -> Iterator[tuple[str, list[str]]]:
             if size >= 1000 * kilobytes:
                 break
         yield "/".join(file.rsplit("/", 2)[-2:]), documents
+
+
+def _texts(file: str) -> Iterator[str]:
+    """Documents of a file; of problems, the question and the answer."""
+    if "/math/" not in file:
+        yield from read_texts([file])
+        return
+    for line in Path(file).read_text(encoding="utf-8").splitlines():
+        record = json.loads(line)
+        yield f"{record['question']}\n{record['answer']}"
 
 
 def unknown_share(source: str, documents: Sequence[str]) -> float:
@@ -63,16 +75,21 @@ def measure_pair(name: str, kilobytes: int, fresh: bool) -> int:
     pair = Pair(name)
     seen = rival_rows.Pair(str(resolve(pair.source)), pair.target, [pair.text("train")])
     size = f"{kilobytes} kB"
+    known = list(slices(pair, kilobytes))
+    everything = [document for _, documents in known for document in documents]
+    place = (pair.source_name, size, "source", str(len(everything)))
+    scores = scored(place, (), lambda: score_model(lambda _: pair.source, everything), fresh)
     chosen: dict[str, list[str]] = {}
     source: dict[str, DocumentScores] = {}
-    for label, documents in slices(pair, kilobytes):
+    end = 0
+    for label, documents in known:
+        end += len(documents)
+        part = scores.select(np.arange(end - len(documents), end))
         share = unknown_share(pair.source, documents)
-        place = (pair.source_name, size, "source", label.replace("/", "_"))
-        scores = scored(place, (), lambda texts=documents: score_model(lambda _: pair.source, texts), fresh)
-        if share > MOST_UNKNOWN or scores.bits_per_byte >= LIMIT_BITS:
-            print(f"  {name} {label}: not counted, source {scores.bits_per_byte:.3f}, unknown {share:.1%}")
+        if share > MOST_UNKNOWN or part.bits_per_byte >= LIMIT_BITS:
+            print(f"  {name} {label}: not counted, source {part.bits_per_byte:.3f}, unknown {share:.1%}")
             continue
-        chosen[label], source[label] = documents, scores
+        chosen[label], source[label] = documents, part
     texts = [document for documents in chosen.values() for document in documents]
     train = {"corpus": [pair.text("train")]}
     ways = {"FVT": (RIVAL_CODE, lambda: score_matrices(seen, rival_rows.published(seen, "fvt", "fvt"), texts))}
