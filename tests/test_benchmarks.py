@@ -46,7 +46,9 @@ README_CLAIMS = {
     "All stages took": "quickstart",
     "takes half the time and a twentieth of the memory": "losses_fused",
 }
-_FIGURES = re.compile(r"five minutes|half the time|twentieth|third of|\b\d[\d.,]* (?:%|s\b|GB|MB|times|seconds|minutes)")
+_FIGURES = re.compile(
+    r"five minutes|half the time|twentieth|third of|\b\d[\d.,]* (?:%|s\b|GB|MB|times|seconds|minutes)"
+)
 
 
 def test_every_claim_of_the_readme_has_a_row(runner):

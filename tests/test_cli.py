@@ -160,7 +160,7 @@ def test_no_space_on_the_disk_is_told_and_leaves_nothing(capsys, tmp_path, byte_
 
 def test_interrupted_by_the_keyboard_exits_with_130(tmp_path, byte_level_folder, corpus_file):
     arguments = ["embed", "--tokenizer", byte_level_folder, "--corpus", corpus_file, "--out", tmp_path / "o"]
-    arguments += ["-o", "embeddings.epochs=100000"]
+    arguments += ["-o", "embeddings.method=skip-gram", "-o", "embeddings.epochs=100000"]
     process = subprocess.Popen(
         [sys.executable, "-m", "vocabalign", *map(str, arguments)],
         stderr=subprocess.PIPE,

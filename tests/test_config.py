@@ -13,8 +13,8 @@ def test_an_unknown_key_is_named_with_the_known_ones():
 
 
 def test_a_missing_key_says_how_to_give_it():
-    with pytest.raises(ConfigError, match="'csls_neighbors' is 0.*greater than 0"):
-        make_config(AlignConfig, {"source": "a", "target": "b", "corpus": [], "out": "o", "csls_neighbors": 0})
+    with pytest.raises(ConfigError, match="'block_mebibytes' is 0.*greater than 0"):
+        make_config(AlignConfig, {"source": "a", "target": "b", "corpus": [], "out": "o", "block_mebibytes": 0})
     with pytest.raises(ConfigError, match="'source' is missing: give it"):
         make_config(AlignConfig, {"target": "b", "corpus": [], "out": "o"})
 

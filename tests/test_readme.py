@@ -43,13 +43,14 @@ def adapt_overrides(teacher: bool = False) -> list[str]:
 
 def runnable(command: str, places: dict[str, Path], out: Path) -> list[str]:
     """The command with README's placeholders replaced by tiny folders and budgets."""
-    text = re.sub(r"\[(--\w+ \w+)\]", r"\1", command).replace("DIR...", "DIR")
+    text = re.sub(r"\[(--[\w-]+ \w+)\]", r"\1", command).replace("DIR...", "DIR")
     _, verb, *arguments = shlex.split(text)
     models = {"models/pythia-1b": places["source"], "models/qwen2-7b": places["target"], "MODEL": places["source"]}
     by_flag = {
         "--out": out, "--corpus": places["corpus"], "--heldout": places["corpus"], "--target": places["target"],
         "--teacher": places["target"], "--lexicon": places["run"] / "lexicon", "--tokenizer": places["source"],
         "--model": places["source"], "--student": places["run"] / "transplanted", "--steps": "2",
+        "--loss": "token", "--finetune-steps": "2",
     }  # fmt: skip
     if verb in ("align", "count", "transplant", "compare", "import"):
         by_flag["--source"] = places["source"]
@@ -74,7 +75,8 @@ def runnable(command: str, places: dict[str, Path], out: Path) -> list[str]:
         # README's source is the model before its transplant; here the model itself, for one vocabulary.
         "finetune": TINY_TRAINING,
     }  # fmt: skip
-    result += [part for setting in budgets.get(verb, []) for part in ("-o", setting)]
+    trains = not (verb == "distill" and arguments[0] in ("cache", "inspect"))
+    result += [part for setting in (budgets.get(verb, []) if trains else []) for part in ("-o", setting)]
     if verb == "adapt":
         result += adapt_overrides("--teacher" in result)
     if verb == "inspect":
