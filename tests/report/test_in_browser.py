@@ -67,9 +67,9 @@ def search(browser, text):
     """Types it, and waits until the table has answered."""
     field = browser.find_element(By.CSS_SELECTOR, ".tokens input")
     field.clear()
-    browser.execute_script("document.querySelector('.tokens output').textContent = 'waiting'")
     field.send_keys(text)
-    wait_for(lambda: count(browser) != "waiting")
+    output = browser.find_element(By.CSS_SELECTOR, ".tokens output")
+    assert wait_for(lambda: output.get_attribute("data-query") == text), text
 
 
 def test_nothing_is_fetched_and_no_token_is_run(page):

@@ -78,6 +78,7 @@ document.querySelectorAll("[data-tokens]").forEach((box) => {
     found = own.concat(others);
     page = 0;
     show();
+    output.dataset.query = input.value; // what the count speaks of: typing may be ahead of it
   }
 
   function anySource(row, wanted) {
