@@ -42,6 +42,7 @@ def test_a_file_in_the_way_is_told(tmp_path):
         (OSError(errno.ENOSPC, "x"), True),
         (OSError(errno.EDQUOT, "x"), True),
         (RuntimeError("I/O error: No space left on device (os error 28)"), True),
+        (RuntimeError("[enforce fail at inline_container.cc:664] . PytorchStreamWriter failed writing file"), True),
         (OSError(errno.EACCES, "x"), False),
     ],
 )

@@ -99,7 +99,10 @@ def is_disk_full(error: BaseException) -> bool:
     """Whether an error says that the disk is full, in the words of Python, safetensors or torch."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
-    return any(words in str(error) for words in ("No space left on device", "StorageFull", "os error 28", "code: 28"))
+    return any(
+        words in str(error)
+        for words in ("No space left on device", "StorageFull", "os error 28", "code: 28", "PytorchStreamWriter failed")
+    )
 
 
 def told(error: BaseException, out: Path) -> BaseException:

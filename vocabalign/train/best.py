@@ -13,7 +13,7 @@ from safetensors.torch import load_model, save_file
 from torch import Tensor
 
 from vocabalign.errors import TrainingError
-from vocabalign.train.checkpoints import is_disk_full
+from vocabalign.folders import is_disk_full
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel

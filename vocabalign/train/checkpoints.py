@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from pathlib import Path
@@ -32,11 +31,3 @@ def mark_complete(checkpoint: Path) -> None:
     new = checkpoint / (MARKER + ".new")
     new.write_text("")
     os.replace(new, checkpoint / MARKER)
-
-
-def is_disk_full(error: Exception) -> bool:
-    """Whether an error of Python, torch or safetensors means that the disk is full."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return True
-    text = str(error)
-    return "No space left" in text or "os error 28" in text or "PytorchStreamWriter failed" in text

@@ -11,8 +11,9 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from vocabalign.errors import TrainingError
+from vocabalign.folders import is_disk_full
 from vocabalign.stages import TrainingOptions
-from vocabalign.train.checkpoints import is_disk_full, last_complete, step_of
+from vocabalign.train.checkpoints import last_complete, step_of
 from vocabalign.train.divergence import Diverged, give_up
 
 if TYPE_CHECKING:

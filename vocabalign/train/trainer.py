@@ -18,9 +18,10 @@ from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
 
 from vocabalign.errors import TrainingError
+from vocabalign.folders import is_disk_full
 from vocabalign.losses.fused import IGNORE
 from vocabalign.stages import TrainingOptions
-from vocabalign.train.checkpoints import PREFIX, is_disk_full, last_complete, mark_complete, step_of
+from vocabalign.train.checkpoints import PREFIX, last_complete, mark_complete, step_of
 from vocabalign.train.data import Blocks
 from vocabalign.train.divergence import Diverged
 from vocabalign.train.learning_rates import learning_rate_factor

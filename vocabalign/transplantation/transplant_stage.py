@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
@@ -11,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from vocabalign.artifacts import ArtifactWriter, stage_artifact, write_artifact
 from vocabalign.errors import ArtifactError, CorpusError, TokenizerError
@@ -23,28 +20,23 @@ from vocabalign.models import pick_device, pick_dtype, resolve
 from vocabalign.stages import TransplantConfig
 from vocabalign.text.corpus import read_texts
 from vocabalign.text.overrides import Overrides
-from vocabalign.text.probes import probe_texts
 from vocabalign.text.tokenizers import load_vocabulary, save_tokenizer
 from vocabalign.text.vocabulary import Vocabulary
-from vocabalign.transplantation.calibration import CorpusCounts, count_corpus, final_hidden_states
+from vocabalign.transplantation.calibration import CorpusCounts, count_corpus
 from vocabalign.transplantation.card import write_transplant_card
 from vocabalign.transplantation.chat_templates import apply_policy
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
-from vocabalign.transplantation.fitting import Fitter, make_fitter
 from vocabalign.transplantation.layers import cut_layers
 from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
 from vocabalign.transplantation.row_counts import count_rows, exact_rows
 from vocabalign.transplantation.row_plans import Spaces
-from vocabalign.transplantation.running import Body, cut_documents
+from vocabalign.transplantation.source_states import find_fitter, find_hidden_states
 from vocabalign.transplantation.sources import counterparts, find_sources
 from vocabalign.transplantation.spaces import open_spaces, refuse_missing
 from vocabalign.transplantation.surgery import Ids, write_model_files
 from vocabalign.transplantation.verify import verify_model
 
 logger = logging.getLogger("vocabalign")
-
-# Running the source model needs it in memory, in float32 on a CPU: at most this share of what is free.
-_MEMORY_SHARE = 0.7
 
 
 @dataclass(frozen=True)
@@ -194,6 +186,8 @@ def transplant_model(
     # The same vocabulary keeps the padded rows that the source has: nothing changes at all.
     kept_rows = checkpoint.num_rows if sources.same else None
     num_rows = count_rows(len(target), kept_rows, options.rows, options.pad_to_multiple_of)
+    device = pick_device(options.device)
+    dtype = pick_dtype(options.dtype, device)
     counts, states = None, None
     if texts is not None:
         with _timed(seconds, "counting"):
@@ -202,11 +196,11 @@ def transplant_model(
                 raise CorpusError("The corpus has no text: give a file that is not empty.")
     if not sources.same:
         with _timed(seconds, "hidden_states"):
-            states = _hidden_states(checkpoint, source, counts, options)
+            states = find_hidden_states(checkpoint, source, counts, device, dtype)
     fitter = None
     if counts is not None and states is not None and options.methods.fit:
         with _timed(seconds, "fitting"):
-            fitter = _fitter(checkpoint, source, target, counts, options)
+            fitter = find_fitter(checkpoint, source, target, counts, device, dtype)
     with _timed(seconds, "rows"):
         rows = make_new_rows(
             checkpoint, sources, target, num_rows, options.methods, counts, states, options.spaces, fitter
@@ -222,48 +216,6 @@ def transplant_model(
     return (
         metrics if sources.special is None else metrics | {"special_tokens": sources.special.describe(source, target)}
     )
-
-
-def _hidden_states(
-    checkpoint: Checkpoint, source: Vocabulary, counts: CorpusCounts | None, options: Options
-) -> tuple[torch.Tensor, torch.Tensor] | None:
-    """Final hidden states of the source on the corpus, and with probe texts; None without a head or the memory."""
-    if checkpoint.head_in_memory is None or not checkpoint.generates:
-        return None
-    device = pick_device(options.device)
-    dtype = pick_dtype(options.dtype, device)
-    needed = checkpoint.num_bytes * dtype.itemsize / checkpoint.dtype.itemsize
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
-    if needed > _MEMORY_SHARE * free:
-        logger.warning(
-            "The source model needs %.1f GB to run and %.1f GB are free: without a head bias nothing is calibrated.",
-            needed / 1e9,
-            free / 1e9,
-        )
-        return None
-    probes = [text for text in probe_texts() if text.strip()]
-    sample = counts.sample if counts is not None else []
-    states = final_hidden_states(checkpoint.folder, source, sample + probes, dtype=dtype, device=device)
-    return torch.cat(states[: len(sample)] or states), torch.cat(states)
-
-
-def _fitter(
-    checkpoint: Checkpoint, source: Vocabulary, target: Vocabulary, counts: CorpusCounts, options: Options
-) -> Fitter | None:
-    """What fits rows to the source's hidden states; the memory has been found to suffice."""
-    documents = cut_documents(source, target, counts.fitting, checkpoint.num_rows)
-    if all(document.one_to_one for document in documents):
-        return None
-    device = pick_device(options.device)
-    body = Body(checkpoint.folder, dtype=pick_dtype(options.dtype, device), device=device)
-    return make_fitter(body, documents, len(target), checkpoint.logit_scale)
-
-
-def _free_memory() -> float:
-    try:
-        return float(os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
-    except (ValueError, OSError, AttributeError):
-        return float("inf")  # not told on this system
 
 
 def _metrics(
