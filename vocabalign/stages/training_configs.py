@@ -75,8 +75,8 @@ class SelfDistillationOptions(Config):
     Chosen by measurement, one at a time: see the ablation in docs/finetuning.md."""
 
     enabled: bool = True
-    """Learn from the source where there is one; it costs one forward pass of the source for each batch. Leave it off for
-    text that the source is bad at: it would hold its successor back."""
+    """Learn from the source where there is one; it costs one forward pass of the source for each batch. Leave it off
+    for text that the source is bad at: it would hold its successor back."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the text itself."""
     hidden: float = Field(default=1.0, ge=0)
