@@ -36,7 +36,7 @@ def test_all_stages_run_on_real_models_and_each_one_helps(material, heldout, tmp
         + ["--input-rows", "fvt", "--head-rows", "fvt", "--untie"],
         ["transplant", "--source", source, "--target", teacher, "--lexicon", made["lexicon"], "--corpus", corpus]
         + ["--out", made["transplanted"], "--untie"],
-        ["finetune", "--model", made["transplanted"], "--corpus", corpus, "--steps", "60", "--out", made["finetuned"]]
+        ["finetune", "--model", made["transplanted"], "--corpus", corpus, "--steps", "120", "--out", made["finetuned"]]
         + [*BUDGET, "-o", "rows_learning_rate=2e-3", "-o", "learning_rate=1e-3"],
         ["distill", "--student", made["finetuned"], "--teacher", teacher, "--corpus", corpus, "--steps", "40"]
         + ["--out", made["distilled"], *BUDGET, "-o", "learning_rate=1e-3"],
@@ -46,7 +46,7 @@ def test_all_stages_run_on_real_models_and_each_one_helps(material, heldout, tmp
         assert run([str(part) for part in command]) == 0, capsys.readouterr().err
     mean, transplanted, finetuned, distilled = scores(capsys, heldout, *list(made.values())[1:])
     assert transplanted < mean - 0.3, "rows by evidence are far better than mean rows"
-    assert finetuned < transplanted - 0.1 and finetuned < 1.5
+    assert finetuned < transplanted - 0.2
     assert distilled < finetuned
     metrics = read_manifest(tmp_path / "lexicon")["metrics"]
     assert metrics["evidence_counts"]["identical"] > 400 and metrics["running_token_shares"]["identical"] > 0.3
