@@ -53,8 +53,8 @@ def test_the_loss_is_the_weighted_sum_of_its_parts(tmp_path, transplanted, tiny_
     hidden = hidden_states(model, batch["input_ids"], batch["position_ids"])
     entropy = fused_loss(hidden, read_head(model), batch["labels"], num_items=96.0).loss
     assert float(parts["cross_entropy"].detach()) == pytest.approx(float(entropy.detach()))
-    expected = 0.7 * parts["cross_entropy"] + 0.9 * parts["event_divergence"]
-    assert float(parts["event_divergence"]) > 0
+    expected = 0.7 * parts["cross_entropy"] + 0.9 * parts["event_divergence"] + 1.1 * parts["continuation_divergence"]
+    assert float(parts["event_divergence"]) > 0 and float(parts["continuation_divergence"]) > 0
     for name, part in PARTS.items():
         assert float(parts[part.__name__].detach()) > 0
         expected = expected + getattr(ALL, name) * parts[part.__name__]

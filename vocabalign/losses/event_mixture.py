@@ -1,43 +1,73 @@
-"""Cross-entropy and event-KL from one set of logits: what self-distillation pays at every start of a token.
+"""Cross-entropy, event-KL and continuations from one set of logits: what self-distillation pays at starts of tokens.
 
 ``fused_loss`` and ``event_loss`` each make the student's logits, and event-KL works on their logarithms class by class.
 Where both are wanted with forward KL, one softmax serves both: the probability of a class is a sum of probabilities,
-and the gradient of both together is ``q`` times one factor for each class.
+and the gradient of both together is ``q`` times one factor for each class. What follows inside tokens is read off the
+same logits.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from scipy import sparse
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vocabalign.losses.checks import check_labels, cut_head
 from vocabalign.losses.classes import EXCLUDED, EventClasses
+from vocabalign.losses.continuations import Continuations
 from vocabalign.losses.fused import fused_loss
+from vocabalign.losses.inside_tokens import InsideTokens
 from vocabalign.losses.logits import Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import normalise_
+from vocabalign.losses.plan import BLOCK_BYTES
 from vocabalign.losses.positions import IGNORE, check_finite
 from vocabalign.losses.sparse_products import times, to_tensor
 from vocabalign.losses.streaming import Side, stream
 
-__all__ = ["ClassSums", "event_mixture_loss"]
+__all__ = ["ClassSums", "EventMixture", "event_mixture_loss"]
 
 # Sums of probabilities below this are taken from logarithms instead.
 _REACH = 1e-30
+# Memory of a member of a node beside that of a logit: its place, its class, its exponential and its gradient.
+_PER_MEMBER = 8
+
+
+class EventMixture(NamedTuple):
+    """``loss`` carries the gradient; all else is for the log, in nats, divided by ``num_items``.
+
+    Attributes:
+        loss: scalar, weighted.
+        cross_entropy: of the labels.
+        events: event-KL.
+        continuations: their divergence; 0 where there are none.
+        lead: what the teacher gives to the text beyond the student, at the same starts and inside the same tokens.
+            Below 0 the student has passed its teacher.
+    """
+
+    loss: Tensor
+    cross_entropy: Tensor
+    events: Tensor
+    continuations: Tensor
+    lead: Tensor
 
 
 class ClassSums:
     """Sums of both sides' probabilities by class; made once for a run.
 
     Args:
-        classes: of both vocabularies.
+        classes: of both vocabularies; K.
         num_rows: rows of the student's head; those that only pad it are in the softmax of the cross-entropy and in
             no class.
         device: where the loss runs.
+
+    Attributes:
+        class_of: (V,) class of each row of the head, K for those in none.
     """
 
     def __init__(self, classes: EventClasses, num_rows: int, device: torch.device | str = "cpu") -> None:
@@ -50,8 +80,7 @@ class ClassSums:
         self.num_rows, self.num_tokens = num_rows, (len(classes.student), len(classes.teacher))
         self.matrices = {dtype: to_tensor(matrix, dtype, device) for dtype in (torch.float32, torch.float64)}
         self.teacher = Merge(classes.teacher, classes.num_classes, device)
-        self.class_of = torch.from_numpy(np.maximum(student, 0)).to(device)
-        self.left_out = torch.from_numpy(np.flatnonzero(student < 0)).to(device)
+        self.class_of = torch.from_numpy(np.where(student < 0, classes.num_classes, student)).to(device)
 
     def sums(self, q: Tensor) -> Tensor:
         """(C, V) -> (C, K)."""
@@ -69,12 +98,15 @@ def event_mixture_loss(
     *,
     cross_entropy: float = 1.0,
     events: float = 1.0,
+    inside: tuple[Tensor, Continuations] | None = None,
+    continuations: float = 1.0,
     num_items: Tensor | float,
     block_bytes: int | None = None,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """``(w_ce sum_i CE_i + w_e sum_b KL(P_b || Q_b)) / num_items``, over labels i and aligned starts b.
+) -> EventMixture:
+    """``(w_ce sum_i CE_i + w_e sum_b KL(P_b || Q_b) + w_c sum_r KL_r) / num_items``.
 
-    Equal to the two losses apart, at the price of little more than the first.
+    Over labels i, aligned starts b, and rows r inside tokens. Equal to the losses apart, at the price of little more
+    than the first.
 
     Args:
         hidden: (N, H) all hidden states of the student.
@@ -86,11 +118,10 @@ def event_mixture_loss(
         sums: classes of both vocabularies.
         cross_entropy: w_ce.
         events: w_e.
-        num_items: divide both by this.
+        inside: the (R, 3) of ``Continuations.rows`` and their trie; entries at rows that are no start are passed over.
+        continuations: w_c.
+        num_items: divide all by this.
         block_bytes: memory of a block of logits.
-
-    Returns:
-        The loss, which carries the gradient; cross-entropy and event-KL, each divided by ``num_items``, for the log.
 
     Raises:
         ValueError: NaN in the teacher, a head of another size, labels outside it.
@@ -105,20 +136,29 @@ def event_mixture_loss(
     check_labels(labels, len(hidden), head.num_rows, "student")
     teacher = Side(teacher_hidden[theirs], cut_head(teacher_head, sums.num_tokens[1], "teacher"), trained=False)
     sides = [Side(hidden[at], head), teacher]
-    rows = _MixtureRows(labels[at], sums, cross_entropy, events)
-    together, parts = stream(rows, sides, num_items=num_items, block_bytes=block_bytes)
+    found, together_bytes = None, block_bytes
+    if inside is not None:
+        entries, trie = inside
+        found = InsideTokens(entries, at, labels[at], teacher_hidden, teacher_head, trie)
+        if block_bytes is None:
+            share = _PER_MEMBER * found.num_members / max(1, len(at) * head.num_rows)
+            together_bytes = int(BLOCK_BYTES.get(hidden.device.type, 256 << 20) / (1 + share))
+    rows = _MixtureRows(labels[at], sums, found, (cross_entropy, events, continuations))
+    together, parts = stream(rows, sides, num_items=num_items, block_bytes=together_bytes)
     rest = fused_loss(hidden[others], head, labels[others], num_items=num_items, block_bytes=block_bytes).loss
     if not len(at):
-        parts = parts.new_zeros(3)
-    entropy = parts[1].to(rest.dtype) + rest.detach()
-    return together + cross_entropy * rest, entropy, parts[2].to(rest.dtype)
+        parts = parts.new_zeros(5)
+    parts = parts.to(rest.dtype)
+    return EventMixture(together + cross_entropy * rest, parts[1] + rest.detach(), *parts[2:])
 
 
 class _MixtureRows:
-    """Values, cross-entropy and event-KL of a few rows; the logits become the gradient."""
+    """The sum, cross-entropy, event-KL, continuations and lead of a few rows; the logits become the gradient."""
 
-    def __init__(self, labels: Tensor, sums: ClassSums, cross_entropy: float, events: float) -> None:
-        self.labels, self.sums, self.entropy, self.events = labels, sums, cross_entropy, events
+    def __init__(
+        self, labels: Tensor, sums: ClassSums, inside: InsideTokens | None, weights: tuple[float, float, float]
+    ) -> None:
+        self.labels, self.sums, self.inside, self.weights = labels, sums, inside, weights
 
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
         z, teacher = logits
@@ -130,6 +170,7 @@ class _MixtureRows:
             values = self([wide, teacher.double()], rows, gradient).to(z.dtype)
             z.copy_(wide)
             return values
+        inner = None if self.inside is None else self.inside(z, rows)
         labels = self.labels[rows]
         known = (labels != IGNORE).to(z.dtype)
         index = labels.clamp(min=0)[:, None]
@@ -140,13 +181,20 @@ class _MixtureRows:
         p = normalise_(log_p)
         found.clamp_(min=torch.finfo(z.dtype).tiny)
         whole = 1.0 / found.sum(-1, keepdim=True)
-        divergence = (p * (log_p - (found * whole).log())).sum(-1)
+        above = log_p - (found * whole).log_()
+        divergence = (p * above).sum(-1)
+        # With a column of zeros for what is in no class.
+        lead = pad(above, (0, 1)).gather(1, self.sums.class_of[index]).squeeze(1) * known
         if gradient:
             # dKL/dz_s = q_s (1 / sum of the classes - P_c / Q_c), nothing for those that take no part.
-            torch.index_select(p.div_(found), 1, self.sums.class_of, out=z)
-            z.neg_().add_(whole)
-            if len(self.sums.left_out):
-                z.index_fill_(1, self.sums.left_out, 0)
-            z.mul_(self.events).add_(self.entropy * known[:, None]).mul_(q)
-            z.scatter_add_(1, index, -self.entropy * known[:, None])
-        return torch.stack([self.entropy * entropy + self.events * divergence, entropy, divergence])
+            of_entropy = self.weights[0] * known[:, None]
+            factors = pad(whole - p.div_(found), (0, 1)).mul_(self.weights[1]).add_(of_entropy)
+            torch.index_select(factors, 1, self.sums.class_of, out=z)
+            z.mul_(q).scatter_add_(1, index, -of_entropy)
+        total = self.weights[0] * entropy + self.weights[1] * divergence
+        if inner is None:
+            return torch.stack([total, entropy, divergence, torch.zeros_like(total), lead])
+        if gradient:
+            z.view(-1).index_add_(0, inner.places, inner.gradient, alpha=self.weights[2])
+        total = total + self.weights[2] * inner.values
+        return torch.stack([total, entropy, divergence, inner.values, lead + inner.lead])

@@ -75,8 +75,14 @@ class SelfDistillationOptions(Config):
     Chosen by measurement, one at a time: see the ablation in docs/finetuning.md."""
 
     enabled: bool = True
-    """Learn from the source where there is one; it costs one forward pass of the source for each batch. Leave it off
-    for text that the source is bad at: it would hold its successor back."""
+    """Learn from the source where there is one; it costs about one forward pass of the source for each batch."""
+    share: float = Field(default=1.0, gt=0, le=1)
+    """Share of the sequences of a batch that the source reads as well, one at least."""
+    fade: bool = True
+    """Learn less from the source as the model comes near it, and end it once the model has passed it on the text that
+    it is trained on: a source that is bad at a text holds its successor back. Only beside cross-entropy."""
+    fade_from: float = Field(default=1.0, gt=0, le=1)
+    """Share of the lead of the source at the start below which all its weights fall in proportion to the lead."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the text itself."""
     hidden: float = Field(default=1.0, ge=0)
@@ -87,6 +93,11 @@ class SelfDistillationOptions(Config):
     """Weight of the divergence inside tokens that the source writes in several pieces."""
     chunks: float = Field(default=0.0, ge=0)
     """Weight of the divergence of the likelihoods of stretches between common ends."""
+
+    @property
+    def fades(self) -> bool:
+        """Whether there is something left to learn without the source."""
+        return self.fade and self.cross_entropy > 0
 
 
 class LoraOptions(Config):

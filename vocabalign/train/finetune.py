@@ -21,9 +21,11 @@ from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.arguments import check_options
 from vocabalign.train.data import Documents, tokenize
+from vocabalign.train.fading import FadeSource, Fading
 from vocabalign.train.head import check_vocabulary_fits, read_head, takes_positions
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.output import write_model
+from vocabalign.train.recorder import Recorder
 from vocabalign.train.replay import with_replay
 from vocabalign.train.run import Run, Trainee, is_main, main_first, open_run, read_trainee
 from vocabalign.train.schedule import Part, context_of, read_blocks, train_parts
@@ -80,11 +82,16 @@ def run(config: FinetuneConfig) -> Path:
             side = partial(_source_side, reading, run, trainee, model, vocabulary, lessons)
             blocks = read_blocks(reading, run, trainee, context, side)
 
+            options, fading = config.self_distillation, Fading()
+
             def objective(device: torch.device) -> SelfDistillation:
                 here = lessons if device.type == "cpu" else Lessons(trainee.vocabulary, vocabulary, rows, device)
-                return SelfDistillation(move(model, device), here, config.self_distillation)
+                return SelfDistillation(move(model, device), here, options, fading)
 
-            train_parts(reading, run, trainee, blocks, parts, objective)
+            def fade(recorder: Recorder, first_epoch: int) -> list[FadeSource]:
+                return [FadeSource(fading, recorder, options.fade_from, first_epoch)] if options.fades else []
+
+            train_parts(reading, run, trainee, blocks, parts, objective, fade)
         done = f"Fine-tuned by vocabalign from `{trainee.folder.name}` in {config.training.steps:,} steps."
         write_model(run, trainee, config.out.name, [done], config.corpus)
     return Path(config.out)
@@ -150,6 +157,7 @@ def _source_side(
         packed=takes_positions(source),
         continuations=lessons.continuations if options.continuations else None,
         chunks=bool(options.chunks),
+        share=options.share,
     )
 
 

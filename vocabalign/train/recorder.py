@@ -34,6 +34,9 @@ class Recorder:
         writes: false on all ranks but the first.
         patience: scores without a better one after which a stage ends; None: it goes on.
         trackers: get every line too.
+
+    Attributes:
+        also: what else the line of each step says; set by callbacks before the step.
     """
 
     def __init__(
@@ -48,6 +51,7 @@ class Recorder:
     ) -> None:
         self.path, self.heldout, self.evaluate_every, self.writes = folder / METRICS, heldout, evaluate_every, writes
         self.patience, self.trackers = patience, trackers
+        self.also: dict[str, float] = {}
         self.lines: list[dict[str, Any]] = []
         if writes:
             mend_best(folder)
@@ -123,6 +127,9 @@ class Recorder:
         stopped = [line["stage"] for line in self.lines if line.get("stopped_early")]
         if stopped:
             found["stopped_early"] = stopped
+        passed = [line["step"] for line in self.lines if line.get("source_passed")]
+        if passed:
+            found["source_passed_at_step"] = passed[0]
         return found
 
     def last(self, key: str) -> float | None:
@@ -189,6 +196,7 @@ class RecordSteps(TrainerCallback):
                 "gradient_norm": norm,
                 "learning_rate": self.trainer.learning_rate_at(state.global_step - 1),
                 "tokens": step * self.tokens_per_step,
+                **self.recorder.also,
             }
         )
         self.bar.advance(1, f"loss {parts['loss']:.3f}, {self.tokens_per_second:,.0f} tokens/s")

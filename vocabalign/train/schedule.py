@@ -23,7 +23,9 @@ from vocabalign.train.trainer import Objective, train_stage
 
 if TYPE_CHECKING:
     import torch
-    from transformers import PreTrainedModel, TrainingArguments
+    from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+
+    from vocabalign.train.recorder import Recorder
 
 
 logger = logging.getLogger("vocabalign")
@@ -86,10 +88,12 @@ def train_parts(
     blocks: Blocks,
     parts: Sequence[Part],
     make_objective: Callable[[torch.device], Objective],
+    more_callbacks: Callable[[Recorder, int], Sequence[TrainerCallback]] = lambda recorder, first_epoch: (),
 ) -> None:
     """Train the parts one after another, going on where an interrupted run stopped.
 
-    Scores on held-out text before and after, loss and speed go into ``run.metrics``.
+    Scores on held-out text before and after, loss and speed go into ``run.metrics``. ``more_callbacks`` gets what
+    records the run and the number of steps that read no text twice.
     """
     keep_freed_memory()
     options, model = config.training, trainee.model
@@ -123,6 +127,8 @@ def train_parts(
             move(model, arguments.device)
             recorder.score(model, 0)
             objective = make_objective(arguments.device)
+            per_step = options.batch_size * options.accumulation * arguments.world_size
+            more = more_callbacks(recorder, blocks.blocks_per_epoch // per_step)
         part.select(model)
         if part.learning_rate == "auto":
             arguments.learning_rate = _tested_rate(run, part, model, objective, blocks, options, arguments, first_step)
@@ -138,6 +144,7 @@ def train_parts(
             callbacks=[
                 *([EndStage(recorder, part.name)] if part.ends_early else []),
                 *_row_rates(part, model, blocks, options, arguments),
+                *more,
             ],
         )
         speeds.append(speed)

@@ -9,7 +9,7 @@ no common vocabulary are needed, and one forward pass of the source serves all.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from vocabalign.losses.chunks import chunk_loss
 from vocabalign.losses.classes import common_classes
-from vocabalign.losses.continuations import Continuations, continuation_loss
+from vocabalign.losses.continuations import Continuations
 from vocabalign.losses.event_mixture import ClassSums, event_mixture_loss
 from vocabalign.losses.fused import fused_loss
 from vocabalign.losses.hidden import hidden_loss
@@ -25,6 +25,7 @@ from vocabalign.losses.likelihood import observed_log_probs
 from vocabalign.losses.logits import Head
 from vocabalign.stages import SelfDistillationOptions
 from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.train.fading import LEAD, Fading
 from vocabalign.train.head import hidden_states, read_head, takes_positions
 from vocabalign.train.source_side import unpack_chunks
 
@@ -62,37 +63,42 @@ class SelfDistillation:
         source: frozen; on the device of the batches.
         lessons: on the same device.
         options: weights; parts of weight 0 are not computed.
+        fading: the share of these weights that a step has, beside that of the text.
     """
 
     source: PreTrainedModel
     lessons: Lessons
     options: SelfDistillationOptions
+    fading: Fading = field(default_factory=Fading)
 
     def __call__(self, model: PreTrainedModel, batch: dict[str, Tensor], num_items: Any) -> dict[str, Tensor]:
         """Loss and parts."""
         hidden = hidden_states(model, batch["input_ids"], batch.get("position_ids"))
         head = read_head(model)
+        if self.fading.passed:
+            entropy = fused_loss(hidden, head, batch["labels"], num_items=num_items).loss
+            return {"loss": self.options.cross_entropy * entropy, "cross_entropy": entropy}
         with torch.no_grad():
             positions = batch["source_positions"] if takes_positions(self.source) else None
             theirs = hidden_states(self.source, batch["source_ids"], positions).flatten(0, 1)
         mine = hidden.flatten(0, 1)
-        loss, parts = self._entropy(mine, head, theirs, batch, num_items)
+        loss, parts = self._from_logits(mine, head, theirs, batch, num_items)
         for name, part in PARTS.items():
-            weight = getattr(self.options, name)
+            weight = getattr(self.options, name) * self.fading.weight
             if weight:
                 value = part(self, mine, head, theirs, batch, num_items)
                 loss, parts[part.__name__] = loss + weight * value.to(loss.dtype), value
         return {"loss": loss, **parts}
 
-    def _entropy(
+    def _from_logits(
         self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Cross-entropy, and the divergence of what comes next at common starts: both from one set of logits."""
+        """Cross-entropy, and what is learned of what comes next at starts and inside tokens: from one set of logits."""
         options, labels = self.options, batch["labels"].flatten()
-        if not options.events:
+        if not options.events and not options.continuations and not options.fades:
             entropy = fused_loss(mine, head, labels, num_items=num_items).loss
             return options.cross_entropy * entropy, {"cross_entropy": entropy}
-        loss, entropy, divergence = event_mixture_loss(
+        found = event_mixture_loss(
             mine,
             head,
             labels,
@@ -101,10 +107,15 @@ class SelfDistillation:
             batch["starts"],
             self.lessons.classes,
             cross_entropy=options.cross_entropy,
-            events=options.events,
+            events=options.events * self.fading.weight,
+            inside=(batch["continuations"], self.lessons.continuations) if options.continuations else None,
+            continuations=options.continuations * self.fading.weight,
             num_items=num_items,
         )
-        return loss, {"cross_entropy": entropy, "event_divergence": divergence}
+        parts = {"cross_entropy": found.cross_entropy, "event_divergence": found.events}
+        if options.continuations:
+            parts["continuation_divergence"] = found.continuations
+        return found.loss, parts | {LEAD: found.lead}
 
     def hidden_distance(
         self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
@@ -112,21 +123,6 @@ class SelfDistillation:
         """``|h - h_source|^2 / mean |h_source|^2`` wherever both have read the same bytes."""
         ends = batch["ends"]
         return hidden_loss(mine[ends[:, 0]], theirs[ends[:, 1]], num_items=num_items)
-
-    def continuation_divergence(
-        self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
-    ) -> Tensor:
-        """Divergence of the next pieces inside tokens."""
-        rows = batch["continuations"]
-        return continuation_loss(
-            mine[rows[:, 0]],
-            head,
-            theirs[rows[:, 1]],
-            read_head(self.source),
-            rows[:, 2],
-            self.lessons.continuations,
-            num_items=num_items,
-        )
 
     def chunk_divergence(
         self, mine: Tensor, head: Head, theirs: Tensor, batch: dict[str, Tensor], num_items: Any
@@ -138,11 +134,10 @@ class SelfDistillation:
         return chunk_loss(rows, head, chunks, observed, weights="tokens", num_items=num_items)
 
 
-# Weight in the options -> what it is the weight of; ``events`` goes with the cross-entropy.
+# Weight in the options -> what it is the weight of; ``events`` and ``continuations`` go with the cross-entropy.
 PARTS = {
     "hidden": SelfDistillation.hidden_distance,
-    "continuations": SelfDistillation.continuation_divergence,
     "chunks": SelfDistillation.chunk_divergence,
 }
-LEARNED = ("events", *PARTS)
+LEARNED = ("events", "continuations", *PARTS)
 """Weights of what is learned from the source."""

@@ -38,6 +38,7 @@ class SourceSide:
         packed: whether the source keeps windows of one row apart by their positions.
         continuations: also give the rows inside tokens.
         chunks: also say which tokens of both sides are the same bytes, for chunk likelihoods.
+        share: of the sequences of a batch that the source reads, one at least.
     """
 
     def __init__(
@@ -52,7 +53,9 @@ class SourceSide:
         packed: bool = True,
         continuations: Continuations | None = None,
         chunks: bool = False,
+        share: float = 1.0,
     ) -> None:
+        self.share = share
         prepare: dict[str, Callable[[Sequence[Piece]], Any]] = {"ends": _ends, "starts": _starts}
         if continuations is not None:
             prepare["continuations"] = lambda pieces: continuations.rows([piece.document for piece in pieces])
@@ -78,7 +81,7 @@ class SourceSide:
             whose next tokens start at the same byte on both sides; ``continuations`` (R, 3) and the tensors of
             ``pack_chunks`` where these are asked for.
         """
-        found = self.side(rows)
+        found = self.side(rows[: max(1, round(self.share * len(rows)))])
         assert found.input_ids is not None and found.positions is not None  # the source is run, not a cache
         batch = {"source_ids": found.input_ids, "source_positions": found.positions}
         for name, value in found.rows.items():
