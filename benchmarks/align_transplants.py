@@ -4,9 +4,9 @@ python benchmarks/align_transplants.py                                         #
 python benchmarks/align_transplants.py --pairs stories260K:stories3M --documents 10
 
 The papers' lexicons are one-best copies of both rows, as published, and once more with the rows that ``transplant``
-makes by default, counted on the training text: what of our lead is the lexicon's. ``auto`` is shown three times: its best
-source token alone (like the papers), its weights as they are, and with the default rows. All lexicons are made from the
-same text and token embeddings.
+makes by default, counted on the training text: what of our lead is the lexicon's. ``auto`` is shown three times: its
+best source token alone (like the papers), its weights as they are, and with the default rows. All lexicons are made
+from the same text and token embeddings.
 """
 
 from __future__ import annotations
