@@ -44,6 +44,17 @@ def corpus_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture(scope="session")
+def heldout_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Like the corpus, and no document of it."""
+    import json
+
+    path = tmp_path_factory.mktemp("corpus") / "heldout.jsonl"
+    lines = [json.dumps({"text": f"{text} Apart {repeat}"}, ensure_ascii=False) for repeat in range(5) for text in TEXT]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
 def _save_tokenizer(tokenizer, folder: Path, **special_tokens: str) -> Path:
     import json
 

@@ -32,11 +32,11 @@ def test_rows_of_tied_and_of_neox_models(tmp_path, corpus_file):
         assert {name for name in before if not torch.equal(before[name], after[name])} == expected
 
 
-def test_two_parts_and_an_ordinary_folder(tmp_path, corpus_file):
+def test_two_parts_and_an_ordinary_folder(tmp_path, corpus_file, heldout_file):
     folder = make_neox(tmp_path / "model", torch.float16)
     (folder / "provenance.json").write_text('{"source": "x"}')
     out = finetuned(
-        folder, corpus_file, tmp_path / "out", {"steps": 40}, learning_rate=3e-3, heldout=[str(corpus_file)]
+        folder, corpus_file, tmp_path / "out", {"steps": 40}, learning_rate=3e-3, heldout=[str(heldout_file)]
     )
     assert all(tensor.dtype == torch.float16 for tensor in weights(out).values())
     assert any(not torch.equal(a, weights(out)[name]) for name, a in weights(folder).items() if "layers.1" in name)

@@ -1,5 +1,6 @@
 """Two processes (gloo) train as one does with the same global batch: DDP, also when they go back."""
 
+import json
 import os
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from tests.conftest import TEXT
 from tests.train.runs import losses, weights
 from vocabalign.manifests import read_manifest
 
@@ -32,10 +34,12 @@ sys.exit(run(sys.argv[1:]))
 
 
 def configured(folder: Path, name: str, model: Path, corpus: Path, batch_size: int, **more) -> Path:
+    heldout = folder / "heldout.jsonl"
+    heldout.write_text("".join(json.dumps({"text": f"{text} Apart."}) + "\n" for text in TEXT))
     values = {
         "model": str(model),
         "corpus": [str(corpus)],
-        "heldout": [str(corpus)],
+        "heldout": [str(heldout)],
         "out": str(folder / name),
         "device": "cpu",
         "training": {**TRAINING, "batch_size": batch_size, **more},

@@ -35,16 +35,18 @@ def lines(folder) -> list[dict]:
 
 
 @pytest.mark.parametrize("at,back", [(1, 4), (4, 6)])
-def test_it_goes_back_with_half_the_rate_and_says_so(tmp_path, tiny_llama, corpus_file, monkeypatch, at, back, caplog):
+def test_it_goes_back_with_half_the_rate_and_says_so(
+    tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch, at, back, caplog
+):
     monkeypatch.setattr(StageTrainer, "compute_loss", poisoned(at, 1, "weights"))
-    out = finetuned(tiny_llama, corpus_file, tmp_path / "out", TRAINING, heldout=[str(corpus_file)])
+    out = finetuned(tiny_llama, corpus_file, tmp_path / "out", TRAINING, heldout=[str(heldout_file)])
     (rollback,) = read_manifest(out)["metrics"]["rollbacks"]
     assert rollback["from_step"] == 4 + at and rollback["to_step"] == back and rollback["stage"] == "everything"
     assert rollback["documents"] and all(name.startswith(str(corpus_file)) for name in rollback["documents"])
     assert "the norm of the gradient is nan" in rollback["reason"] and f"going back to step {back}" in caplog.text
     assert [line["rollback"]["learning_rate_scale"] for line in lines(out) if "rollback" in line] == [0.5]
     monkeypatch.undo()
-    plain = finetuned(tiny_llama, corpus_file, tmp_path / "plain", TRAINING, heldout=[str(corpus_file)])
+    plain = finetuned(tiny_llama, corpus_file, tmp_path / "plain", TRAINING, heldout=[str(heldout_file)])
     rates = {line["step"]: line["learning_rate"] for line in lines(out) if "loss" in line}
     usual = {line["step"]: line["learning_rate"] for line in lines(plain) if "loss" in line}
     assert rates.keys() == usual.keys() == set(range(1, 9))
@@ -69,10 +71,10 @@ class Interrupted(Exception):
     pass
 
 
-def test_interrupted_after_going_back_it_ends_the_same(tmp_path, tiny_llama, corpus_file, monkeypatch):
+def test_interrupted_after_going_back_it_ends_the_same(tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch):
     spoil = poisoned(4, 1)
     monkeypatch.setattr(StageTrainer, "compute_loss", spoil)
-    undisturbed = finetuned(tiny_llama, corpus_file, tmp_path / "a", TRAINING, heldout=[str(corpus_file)])
+    undisturbed = finetuned(tiny_llama, corpus_file, tmp_path / "a", TRAINING, heldout=[str(heldout_file)])
     monkeypatch.undo()
     spoil, calls = poisoned(4, 1), []
 
@@ -84,9 +86,9 @@ def test_interrupted_after_going_back_it_ends_the_same(tmp_path, tiny_llama, cor
 
     monkeypatch.setattr(StageTrainer, "compute_loss", stop)
     with pytest.raises(Interrupted):
-        finetuned(tiny_llama, corpus_file, tmp_path / "b", TRAINING, heldout=[str(corpus_file)])
+        finetuned(tiny_llama, corpus_file, tmp_path / "b", TRAINING, heldout=[str(heldout_file)])
     monkeypatch.undo()
-    again = finetuned(tiny_llama, corpus_file, tmp_path / "b", TRAINING, heldout=[str(corpus_file)])
+    again = finetuned(tiny_llama, corpus_file, tmp_path / "b", TRAINING, heldout=[str(heldout_file)])
     assert same(again, undisturbed)
     assert (again / "metrics.jsonl").read_text() == (undisturbed / "metrics.jsonl").read_text()
 

@@ -2,21 +2,26 @@
 
 import gzip
 import json
+import math
 
 import pytest
+import torch
 import zstandard
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.conftest import TEXT
-from tests.train.runs import finetuned
+from tests.train.runs import finetuned, same
 from vocabalign.errors import ConfigError, CorpusError
 from vocabalign.losses.fused import IGNORE
 from vocabalign.manifests import read_manifest
 from vocabalign.stages import FinetuneConfig, TrainingOptions
+from vocabalign.text.corpus import read_documents
+from vocabalign.text.heldout_text import read_heldout
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.train.data import Blocks
 from vocabalign.train.documents import tokenize
-from vocabalign.train.texts import HELDOUT, training_texts
+from vocabalign.train.heldout import HeldOut
+from vocabalign.train.texts import HELDOUT, TrainingText, encode_scored, make_renderer, training_texts
 
 TEMPLATE = (
     "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|endoftext|>\n{% endfor %}"
@@ -174,3 +179,53 @@ def test_weights_and_datasets_through_a_whole_run(tmp_path, tiny_llama, corpus_f
 
     config = FinetuneConfig(model=str(tiny_llama), out=tmp_path / "out", training=TrainingOptions(**SMALL), **entries)
     assert read_manifest(finetune.run(config))["metrics"]["steps"] == SMALL["steps"]
+
+
+def test_heldout_documents_are_not_trained_on(tmp_path, vocabulary, caplog):
+    held = write_lines(tmp_path / "held.jsonl", {"text": "One  two\nthree."}, {"text": "Nothing else."})
+    texts = [{"text": "One two three."}, {"text": "One two three. More."}, {"text": " Nothing else. "}, {"text": "x y"}]
+    corpus = write_lines(tmp_path / "a.jsonl", *texts)
+    found = training_texts([corpus], TrainingOptions(), vocabulary, tmp_path / HELDOUT, apart=[held])
+    assert [item.text for item in found] == ["One two three. More.", "x y"]
+    assert "2 documents of the corpus are in the held-out text as well" in caplog.text
+    caplog.clear()
+    assert len(list(training_texts([corpus], TrainingOptions(), vocabulary, apart=[held]))) == 2 and not caplog.text
+    with pytest.raises(CorpusError, match="All documents of the corpus are in the held-out text"):
+        list(training_texts([held], TrainingOptions(), vocabulary, apart=[held]))
+
+
+def test_a_run_passes_over_what_is_held_out(tmp_path, tiny_llama, corpus_file):
+    lines = [json.loads(line) for line in corpus_file.read_text().splitlines()]
+    kept = write_lines(tmp_path / "kept.jsonl", *[line for line in lines if line["text"] != lines[0]["text"]])
+    held = write_lines(tmp_path / "held.jsonl", lines[0])
+    both = finetuned(tiny_llama, corpus_file, tmp_path / "both", heldout=[held])
+    apart = finetuned(tiny_llama, kept, tmp_path / "apart", heldout=[held])
+    assert same(both, apart)
+
+
+def test_of_a_heldout_conversation_the_bytes_of_the_assistant_are_scored(tmp_path, chat, tiny_llama):
+    messages = [{"role": "user", "content": "The cat sat"}, {"role": "assistant", "content": "on the mat"}]
+    path = write_lines(tmp_path / "a.jsonl", {"messages": messages}, {"text": TEXT[0]})
+    whole, ranges = make_renderer(chat)(next(read_documents([path])))
+    model = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    scored = HeldOut(read_heldout([path]), chat, 64, 2)
+    answer = sum(len(whole[a:b].encode()) for a, b in ranges)
+    assert answer == len("on the mat<|endoftext|>\n") and scored.num_bytes == answer + len(TEXT[0].encode())
+    # By hand: log-probabilities of the answer's tokens after everything before them.
+    (ids, flags), begin = encode_scored(chat, [TrainingText(whole, ranges)])[0], chat.roles.get("bos")
+    assert not any(flags[:5]) and any(flags)
+    shift = 0 if begin is None else 1
+    stream = torch.tensor([[*([] if begin is None else [begin]), *ids]])
+    log_q = torch.log_softmax(model(stream).logits[0], -1)
+    nats = -sum(log_q[n + shift - 1, i].item() for n, (i, flag) in enumerate(zip(ids, flags, strict=True)) if flag)
+    text = HeldOut([TEXT[0]], chat, 64, 2)
+    expected = (nats / math.log(2) + text.bits_per_byte(model) * text.num_bytes) / (answer + text.num_bytes)
+    assert scored.bits_per_byte(model) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_conversation_that_is_split_off_stays_one(tmp_path, chat):
+    lines = [{"messages": [{"role": "assistant", "content": f"{text} {n}"}]} for n in range(20) for text in TEXT]
+    path = write_lines(tmp_path / "a.jsonl", *lines)
+    read([path], tmp_path, chat, heldout_share=0.3)
+    held = list(read_documents([str(tmp_path / HELDOUT)]))
+    assert held and all(document.messages and document.messages[0][0] == "assistant" for document in held)

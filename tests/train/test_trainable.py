@@ -99,9 +99,11 @@ class Interrupted(Exception):
     pass
 
 
-def test_lora_trains_body_and_rows_and_leaves_an_ordinary_model(tmp_path, tiny_llama, corpus_file, monkeypatch):
+def test_lora_trains_body_and_rows_and_leaves_an_ordinary_model(
+    tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch
+):
     pytest.importorskip("peft")
-    arguments = dict(train="lora", learning_rate=1e-2, heldout=[str(corpus_file)])
+    arguments = dict(train="lora", learning_rate=1e-2, heldout=[str(heldout_file)])
     training = {"steps": 10, "evaluate_every": 2, "checkpoint_every": 2}
     out = finetuned(tiny_llama, corpus_file, tmp_path / "out", training, **arguments)
     names = changed(tiny_llama, out)

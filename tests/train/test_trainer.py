@@ -26,10 +26,12 @@ class Interrupted(Exception):
 
 
 @pytest.mark.parametrize("step,kind", [(2, "llama"), (4, "neox")])
-def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, tiny_llama, corpus_file, monkeypatch, step, kind):
+def test_an_interrupted_run_goes_on_to_the_same_bits(
+    tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch, step, kind
+):
     model = tiny_llama if kind == "llama" else make_neox(tmp_path / "model")
     training = {"checkpoint_every": 1, "evaluate_every": 2}
-    arguments = dict(learning_rate=1e-3, heldout=[str(corpus_file)])
+    arguments = dict(learning_rate=1e-3, heldout=[str(heldout_file)])
     undisturbed = finetuned(model, corpus_file, tmp_path / "undisturbed", training, **arguments)
     original, calls = StageTrainer.compute_loss, []
 

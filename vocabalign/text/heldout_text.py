@@ -22,11 +22,13 @@ class HeldoutText:
     """Documents that models are scored on; N documents.
 
     Attributes:
-        texts: what they say.
+        texts: what they say; of conversations, the contents joined by blank lines.
+        conversations: of each conversation, by its number, the (role, content) pairs.
         labels: "domain" and "language" -> N names, None for documents without one.
     """
 
     texts: list[str] = field(default_factory=list)
+    conversations: dict[int, tuple[tuple[str, str], ...]] = field(default_factory=dict)
     labels: dict[str, list[str | None]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
 
 
@@ -52,6 +54,8 @@ def read_heldout(corpus: Sequence[str] | Mapping[str, str], max_bytes: int | Non
     result = HeldoutText()
     for (name, path), documents in zip(files, read, strict=True):
         for document in documents:
+            if document.messages is not None:
+                result.conversations[len(result.texts)] = document.messages
             result.texts.append(document.text)
             result.labels["domain"].append(name or document.domain or by_file.get(path))
             result.labels["language"].append(document.language)

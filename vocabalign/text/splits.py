@@ -17,6 +17,13 @@ def text_fraction(text: str, salt: bytes = SPLIT) -> float:
     return as_fraction(state)
 
 
+def text_key(text: str) -> int:
+    """A number of 64 bits that texts of the same words have in common, however these are spaced."""
+    state = text_hash()
+    state.update(" ".join(text.split()).encode())
+    return int.from_bytes(state.digest())
+
+
 def text_hash(salt: bytes = SPLIT) -> Any:
     """A hash to feed with the parts of a text; different salts split independently."""
     return hashlib.blake2b(digest_size=8, salt=salt)

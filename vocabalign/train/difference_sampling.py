@@ -66,7 +66,7 @@ def choose_documents(
         return done
     scores = folder / f"{CHOSEN}.scores"
     known = [float(line) for line in scores.read_text().split("\n")[:-1]] if scores.is_file() else []
-    texts = training_texts(config.corpus, config.training, vocabulary)
+    texts = training_texts(config.corpus, config.training, vocabulary, apart=config.heldout)
     with scores.open("a") as file, progress("scoring documents") as bar:
         for number, group in enumerate(_groups(texts)):
             if (number + 1) * GROUP <= len(known):
@@ -84,7 +84,7 @@ def choose_documents(
     kept = 0
     new = done.with_suffix(".new")
     with new.open("w", encoding="utf-8") as out:
-        for item, value in zip(training_texts(config.corpus, config.training, vocabulary), known):
+        for item, value in zip(training_texts(config.corpus, config.training, vocabulary, apart=config.heldout), known):
             if value >= threshold:
                 kept += 1
                 out.write(json.dumps({"text": item.text}, ensure_ascii=False) + "\n")

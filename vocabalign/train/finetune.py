@@ -144,7 +144,7 @@ def _source_side(
 ) -> SourceSide:
     with main_first():
         # The same documents, as the trained model's chat template renders them.
-        texts = training_texts(config.corpus, config.training, trainee.vocabulary)
+        texts = training_texts(config.corpus, config.training, trainee.vocabulary, apart=config.heldout)
         documents = tokenize(texts, vocabulary, run.work, "source")
     options = config.self_distillation
     return SourceSide(

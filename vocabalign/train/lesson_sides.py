@@ -45,7 +45,9 @@ def make_extend(plan: LessonPlan, run: Run, trainee: Trainee, context: int) -> C
 
 def _store(config: DistillConfig, run: Run, trainee: Trainee, name: str) -> TextStore:
     with main_first():
-        return store_texts(training_texts(config.corpus, config.training, trainee.vocabulary), run.work, name)
+        return store_texts(
+            training_texts(config.corpus, config.training, trainee.vocabulary, apart=config.heldout), run.work, name
+        )
 
 
 def _side(
@@ -70,13 +72,13 @@ def _side(
             row_of=_row_of(rows), cut_of_teacher=cuts, **options,
         )  # fmt: skip
     with main_first():
-        texts = training_texts(config.corpus, config.training, source.vocabulary)
+        texts = training_texts(config.corpus, config.training, source.vocabulary, apart=config.heldout)
         theirs = OwnTokens(tokenize(texts, source.vocabulary, run.work, f"teacher-{number}"))
     if cache is not None:
         named = store
         if chat:  # each side's template writes another text
             with main_first():
-                texts = training_texts(config.corpus, config.training, source.vocabulary)
+                texts = training_texts(config.corpus, config.training, source.vocabulary, apart=config.heldout)
                 named = store_texts(texts, run.work, f"teacher-{number}-texts")
         options["row_of"] = _row_of(cache.rows_of(named))
     elif model is not None:

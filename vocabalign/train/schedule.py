@@ -70,7 +70,9 @@ def read_blocks(
         CorpusError: no text, or less than one sequence.
     """
     with main_first():
-        texts = training_texts(config.corpus, config.training, trainee.vocabulary, run.work / HELDOUT)
+        texts = training_texts(
+            config.corpus, config.training, trainee.vocabulary, run.work / HELDOUT, apart=config.heldout
+        )
         documents = tokenize(texts, trainee.vocabulary, run.work, "text")
     if is_main() and not separates_documents(trainee.model):
         logger.warning(

@@ -100,7 +100,7 @@ def _prompts(config: DistillConfig, vocabulary: Vocabulary) -> Iterator[list[int
     before = [] if begin is None else [begin]
     size = len(before) + config.sentence.prompt_tokens
     found = []
-    for item in training_texts(config.corpus, config.training, vocabulary):
+    for item in training_texts(config.corpus, config.training, vocabulary, apart=config.heldout):
         ids = vocabulary.encode(item.text[: 40 * config.sentence.prompt_tokens])
         if len(ids) >= config.sentence.prompt_tokens:
             found.append([*before, *ids][:size])

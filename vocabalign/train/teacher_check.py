@@ -30,7 +30,7 @@ def sample_texts(config: DistillConfig, vocabulary: Vocabulary) -> list[str]:
     if config.heldout:
         return list(read_texts(config.heldout, SAMPLE_BYTES))
     texts, size = [], 0
-    for item in islice(training_texts(config.corpus, config.training, vocabulary), 10_000):
+    for item in islice(training_texts(config.corpus, config.training, vocabulary, apart=config.heldout), 10_000):
         if item.scored is None:
             texts.append(item.text[: SAMPLE_BYTES - size])
             size += len(texts[-1])

@@ -7,13 +7,14 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from vocabalign.corpus_references import is_hub, split_weight
 from vocabalign.errors import ConfigError, CorpusError
 from vocabalign.stages import Corpus, TrainingOptions
 from vocabalign.text.corpus import PIECE_BYTES, Document, corpus_files, is_plain_text, read_documents
 from vocabalign.text.heldout_text import domain_names
-from vocabalign.text.splits import FEWEST_FILES, SPLIT_BYTES, text_fraction
+from vocabalign.text.splits import FEWEST_FILES, SPLIT_BYTES, text_fraction, text_key
 from vocabalign.text.tokenizer_loading import backend_of
 from vocabalign.text.vocabulary import Vocabulary
 
@@ -50,36 +51,60 @@ class TrainingText:
 
 
 def training_texts(
-    corpus: Corpus, options: TrainingOptions, vocabulary: Vocabulary, heldout: Path | None = None
+    corpus: Corpus,
+    options: TrainingOptions,
+    vocabulary: Vocabulary,
+    heldout: Path | None = None,
+    *,
+    apart: Sequence[str] = (),
 ) -> Iterator[TrainingText]:
     """The documents of a corpus that are trained on, in its order.
+
+    Those that are held-out text too, whatever their spaces and line ends, are passed over.
 
     Args:
         corpus: entries, possibly with weights.
         options: weights by domain and language, and the share that is held out.
         vocabulary: its tokenizer's chat template renders conversations.
         heldout: where the documents that are held out are written, once all are read.
+        apart: held-out text that stands by itself.
 
     Raises:
         ConfigError: a weight for a domain or a language that no document has.
-        CorpusError: the text cannot be read, or a conversation cannot be rendered.
+        CorpusError: the text cannot be read, a conversation cannot be rendered, or there is nothing but held-out text.
     """
     weight_of, split = _Weights(corpus, options), _Split(corpus, options.heldout_share)
     render = make_renderer(vocabulary)
+    never = {text_key(document.text) for document in _documents_of(apart, split.piece_bytes)}
+    passed_over = kept = 0
     new = None if heldout is None else heldout.with_suffix(".new")
     file = None if new is None or not options.heldout_share else new.open("w", encoding="utf-8")
     try:
         for document in read_documents(corpus, weighted=True, piece_bytes=split.piece_bytes):
-            text, scored = (document.text, None) if document.messages is None else render(document)
+            if never and text_key(document.text) in never:
+                passed_over += 1
+                continue
             if split.holds_out(document):
                 if file is not None:
                     labels = {"domain": weight_of.domain(document), "language": document.language}
-                    file.write(json.dumps({"text": text, **_known(labels)}, ensure_ascii=False) + "\n")
+                    file.write(json.dumps({**_said(document), **_known(labels)}, ensure_ascii=False) + "\n")
                 continue
+            text, scored = (document.text, None) if document.messages is None else render(document)
+            kept += 1
             yield TrainingText(text, scored, weight_of(document), document.path, document.index)
     finally:
         if file is not None:
             file.close()
+    if passed_over and not kept:
+        raise CorpusError(
+            "All documents of the corpus are in the held-out text as well: name other text for one of them."
+        )
+    if passed_over and heldout is not None:
+        logger.warning(
+            "%s of the corpus %s in the held-out text as well: not trained on.",
+            f"{passed_over:,} document{'s' if passed_over > 1 else ''}",
+            "are" if passed_over > 1 else "is",
+        )
     weight_of.check_all_used()
     if file is not None and new is not None and heldout is not None:
         new.replace(heldout)
@@ -108,6 +133,17 @@ class _Split:
         if self.whole_files and is_plain_text(Path(document.path)):
             self.file = (document.path, result)
         return result
+
+
+def _documents_of(corpus: Sequence[str], piece_bytes: int) -> Iterator[Document]:
+    return read_documents(corpus, piece_bytes=piece_bytes) if corpus else iter(())
+
+
+def _said(document: Document) -> dict[str, Any]:
+    """A document's text or conversation as a line has it."""
+    if document.messages is None:
+        return {"text": document.text}
+    return {"messages": [{"role": role, "content": content} for role, content in document.messages]}
 
 
 def _known(labels: Mapping[str, str | None]) -> dict[str, str]:
@@ -175,7 +211,9 @@ def make_renderer(vocabulary: Vocabulary) -> Callable[[Document], Rendered]:
             ranges: list[tuple[int, int]] = []
             for number, message in enumerate(messages):
                 if message["role"] == "assistant":
-                    before, through = apply(messages[:number], True), apply(messages[: number + 1], False)
+                    # Nothing is not a conversation: where a first answer begins is found by its words.
+                    before = apply(messages[:number], True) if number else None
+                    through = apply(messages[: number + 1], False)
                     ranges.append(_range_of(message["content"], before, through, whole, ranges))
         except CorpusError as error:
             raise CorpusError(f"{where}: {error}") from None
@@ -189,13 +227,15 @@ def make_renderer(vocabulary: Vocabulary) -> Callable[[Document], Rendered]:
     return render
 
 
-def _range_of(content: str, before: str, through: str, whole: str, earlier: list[tuple[int, int]]) -> tuple[int, int]:
+def _range_of(
+    content: str, before: str | None, through: str, whole: str, earlier: list[tuple[int, int]]
+) -> tuple[int, int]:
     """Characters of ``whole`` that one answer takes.
 
     Some templates write earlier turns otherwise than the last one (they drop its thoughts), so that a conversation
     does not begin as its beginning does; then the answer's own words are looked for.
     """
-    if through.startswith(before) and whole.startswith(through):
+    if before is not None and through.startswith(before) and whole.startswith(through):
         return len(before), len(through)
     start = whole.find(content.strip(), earlier[-1][1] if earlier else 0)
     if start < 0:
