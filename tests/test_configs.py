@@ -80,7 +80,9 @@ TINY = {
 
 
 @pytest.mark.parametrize(("name", "architecture"), [("gemma", "gemma"), ("qwen2", "qwen2"), ("llama3", "llama")])
-def test_a_real_pipeline_runs_on_tiny_models_of_its_architectures(name, architecture, tmp_path, corpus_file, capsys):
+def test_a_real_pipeline_runs_on_tiny_models_of_its_architectures(
+    name, architecture, tmp_path, corpus_file, heldout_file, capsys
+):
     """Pythia's architecture as the source, the owner of the vocabulary as the teacher."""
     source = make_model(tmp_path / "pythia", "gpt_neox", 400)
     teacher = make_model(tmp_path / "teacher", architecture, 400 if name != "gemma" else 480)
@@ -113,7 +115,7 @@ def test_a_real_pipeline_runs_on_tiny_models_of_its_architectures(name, architec
     }
     for stage in ("finetuned", "distilled", "control"):
         overrides |= {f"{stage}.{key}": value for key, value in TINY.items()}
-        overrides |= {f"{stage}.corpus": text, f"{stage}.heldout": text}
+        overrides |= {f"{stage}.corpus": text, f"{stage}.heldout": str([str(heldout_file)])}
     overrides |= {"distilled.teacher": teacher, "control.teacher": teacher}
     flags = [part for key, value in overrides.items() for part in ("-o", f"{key}={value}")]
     out = tmp_path / "run"

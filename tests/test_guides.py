@@ -62,7 +62,7 @@ def workplace(tmp_path, monkeypatch):
     data = tmp_path / "data"
     data.mkdir()
     for name in ("mine", "mine-heldout", "english-heldout"):
-        lines = [json.dumps({"text": f"{text} {i}"}) for i in range(20) for text in TEXT]
+        lines = [json.dumps({"text": f"{text} {name} {i}"}) for i in range(20) for text in TEXT]
         (data / f"{name}.jsonl").write_text("\n".join(lines) + "\n")
     turns = [[{"role": "user", "content": "Say it."}, {"role": "assistant", "content": text}] for text in TEXT * 20]
     (data / "chat.jsonl").write_text("".join(json.dumps({"messages": messages}) + "\n" for messages in turns))

@@ -97,7 +97,7 @@ def test_a_source_that_is_worse_than_its_student_fades_and_is_run_no_more(
     steps = [line for line in lines if "loss" in line]
     passed = [line["step"] for line in lines if line.get("source_passed")]
     assert len(passed) == 1 and passed[0] < STEPS - 4
-    assert sum("has passed its source" in message for message in caplog.messages) == 1
+    assert sum("as well as its source" in message for message in caplog.messages) == 1
     weights = [line["source_weight"] for line in steps]
     assert weights[0] == 1 and any(0 < weight < 1 for weight in weights) and weights[passed[0] - 1] == 0
     for line in steps[passed[0] :]:

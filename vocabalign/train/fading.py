@@ -1,8 +1,8 @@
 """How much is still learned from the untouched source: less as the model comes near it, nothing once it has passed it.
 
 A teacher holds its successor back on text that it is bad at itself. Both read the same bytes at every step, so what the
-source gives to the text beyond the model is known at no cost: its lead. Where the lead is gone, so is the reason to
-learn from the source; then it is not run any more either.
+source gives to the text beyond the model, at the starts and inside the tokens where it teaches, is known at no cost:
+its lead. Where the lead is gone, so is the reason to learn from the source; then it is not run any more either.
 
 As with the end of the first stage, what holds for a step follows from what was recorded of the steps before it and from
 nothing else, so a run that was interrupted comes to the same, and so do all ranks.
@@ -97,7 +97,7 @@ class FadeSource(TrainerCallback):
         self.recorder.add({"step": step, "stage": last["stage"], PASSED: True})
         if args.should_log:
             logger.info(
-                "The model has passed its source on this text at step %d: it learns from the text alone now, and the "
-                "source is not run any more.",
+                "At step %d, where the two can be compared, the model knows this text as well as its source: it learns "
+                "from the text alone now, and the source is not run any more.",
                 step,
             )
