@@ -76,7 +76,7 @@ def main() -> None:
 
         def step(name: str | None) -> Callable[[], object]:
             chosen = {key: float(name in (None, key)) for key in LEARNED if key != "chunks"}
-            objective = SelfDistillation(source, lessons, SelfDistillationOptions(**chosen))
+            objective = SelfDistillation(source, lessons, SelfDistillationOptions(**chosen, fade=name is None))
             return lambda: objective(model, batch, items)["loss"].backward()
 
         with torch.no_grad():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -38,6 +40,21 @@ def read_head(model: PreTrainedModel) -> Head:
     scale /= getattr(config, "logits_scaling", None) or 1.0
     softcap = getattr(config, "final_logit_softcapping", None)
     return Head(module.weight, getattr(module, "bias", None), float(scale), softcap)
+
+
+@contextmanager
+def whole_head(model: PreTrainedModel) -> Iterator[Head]:
+    """The output rows outside of the model's own forward, gathered for the while where FSDP has spread them."""
+    from torch.distributed.fsdp import FSDPModule
+
+    spread = [module for module in (model, model.get_output_embeddings()) if isinstance(module, FSDPModule)]
+    for module in spread:
+        module.unshard()
+    try:
+        yield read_head(model)
+    finally:
+        for module in spread:
+            module.reshard()
 
 
 def check_head(model: PreTrainedModel, folder: Path | str) -> None:

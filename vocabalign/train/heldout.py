@@ -21,7 +21,7 @@ from vocabalign.text.corpus import Document
 from vocabalign.text.heldout_text import KINDS, HeldoutText, groups_of
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.documents import boundary_ids
-from vocabalign.train.head import hidden_states, read_head
+from vocabalign.train.head import hidden_states, whole_head
 from vocabalign.train.texts import TrainingText, encode_scored, make_renderer
 
 if TYPE_CHECKING:
@@ -87,11 +87,11 @@ class HeldOut:
         """Negative log-likelihood of all documents of each combination of groups."""
         was_training = model.training
         model.eval()
-        head = read_head(model)
         nats = np.zeros(int(self.kinds.max()) + 1)
-        for kind, inputs, labels in self.batches:
-            hidden = hidden_states(model, inputs.to(head.weight.device), None)
-            nats[kind] += float(fused_loss(hidden, head, labels.to(head.weight.device), num_items=1.0).loss)
+        with whole_head(model) as head:
+            for kind, inputs, labels in self.batches:
+                hidden = hidden_states(model, inputs.to(head.weight.device), None)
+                nats[kind] += float(fused_loss(hidden, head, labels.to(head.weight.device), num_items=1.0).loss)
         model.train(was_training)
         return nats
 

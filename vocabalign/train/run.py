@@ -95,9 +95,12 @@ def open_run(config: StageConfig, stage: str) -> Iterator[Run]:
 # ---------------------------------------------------------------------- models
 
 
-@dataclass(frozen=True)
+@dataclass
 class Trainee:
-    """A model read for training: float32 master weights, its tokenizer, and the folder they came from."""
+    """A model read for training: float32 master weights, its tokenizer, and the folder they came from.
+
+    Where FSDP spreads a model over ranks, another one with its weights takes its place after each stage.
+    """
 
     model: PreTrainedModel
     vocabulary: Vocabulary

@@ -17,6 +17,7 @@ from vocabalign.train.head import embedding_rows, separates_documents, takes_pos
 from vocabalign.train.rate_range import range_test, remember_rate, remembered_rate
 from vocabalign.train.row_rates import RowRates, row_factors
 from vocabalign.train.run import Run, Trainee, is_main, main_first, open_recorder, read_heldout, sequence_length
+from vocabalign.train.spread import is_spread, put_together
 from vocabalign.train.stage_switch import EndStage, has_stopped_paying, losses_of
 from vocabalign.train.texts import HELDOUT, training_texts
 from vocabalign.train.trainer import Objective, train_stage
@@ -149,6 +150,8 @@ def train_parts(
                 *more,
             ],
         )
+        if is_spread(model):
+            trainee.model = model = put_together(model, arguments.device)
         speeds.append(speed)
         first_step += step_of(last_complete(run.work / part.name))  # an end may come early
         if part.ends_early and is_main():

@@ -28,6 +28,7 @@ from vocabalign.train.learning_rates import learning_rate_factor
 from vocabalign.train.memory_check import check_memory, switch_checkpointing_on
 from vocabalign.train.recorder import Recorder, RecordSteps
 from vocabalign.train.rollback import forget_start, go_back, is_sharded, keep_start
+from vocabalign.train.spread import check_can_be_put_together, gathered_weights, is_spread
 from vocabalign.train.trainable import merged_weights
 
 if TYPE_CHECKING:
@@ -154,6 +155,8 @@ class StageTrainer(Trainer):
 
     def whole_weights(self) -> dict[str, Tensor]:
         """The model's tensors under their names in memory; every rank must ask, the first one gets them."""
+        if is_spread(self.raw_model):
+            return gathered_weights(self.raw_model)
         if is_sharded(self.args):
             return cast(dict[str, Tensor], self.accelerator.get_state_dict(self.model_wrapped))
         return merged_weights(self.raw_model)
@@ -276,6 +279,8 @@ def train_stage(
     """
     tokens_per_step = options.batch_size * options.accumulation * arguments.world_size * blocks.context
     folder = Path(str(arguments.output_dir))
+    if is_sharded(arguments):
+        check_can_be_put_together(model)
     if options.gradient_checkpointing:
         switch_checkpointing_on(model)
     if last_complete(folder) is None:
