@@ -39,20 +39,56 @@ class Head:
         Returns:
             (T,) float64 sum over positions of each token's probability, and the nats of the followers.
         """
-        rows = self.rows.to(self.device, torch.float32)
-        bias = None if self.bias is None else self.bias.to(self.device, torch.float32)
+        rows, bias = self._moved()
         total = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
         nats = 0.0
         for begin in range(0, len(states), _BLOCK_POSITIONS):
             block = slice(begin, begin + _BLOCK_POSITIONS)
-            logits = states[block].to(self.device) @ rows.T
-            if bias is not None:
-                logits += bias
-            logits *= self.scale
-            if self.soft_cap:
-                logits = self.soft_cap * torch.tanh(logits / self.soft_cap)
+            logits = self._logits(states[block], rows, bias)
             norm = logits.logsumexp(1, keepdim=True)
             if followers is not None:
                 nats += float((norm - logits.gather(1, followers[block, None].to(self.device))).sum())
             total += logits.sub_(norm).exp_().sum(0)
         return total.cpu(), nats
+
+    @torch.no_grad()
+    def moments(self, states: Tensor) -> tuple[Tensor, Tensor, float]:
+        """How often each token is expected, and behind which states.
+
+        Args:
+            states: (N, H) float32.
+
+        Returns:
+            (T,) float32 sum over positions of each token's probability, (T, H) float32 the states weighted by these
+            and added up, and the sum over positions of the logarithm of the normaliser.
+        """
+        rows, bias = self._moved()
+        total = torch.zeros(len(rows), device=self.device)
+        sums = torch.zeros(rows.shape, device=self.device)
+        norms = 0.0
+        for begin in range(0, len(states), _BLOCK_POSITIONS):
+            block = states[begin : begin + _BLOCK_POSITIONS].to(self.device)
+            logits = self._logits(block, rows, bias)
+            norm = logits.logsumexp(1, keepdim=True)
+            norms += float(norm.double().sum())
+            shares = logits.sub_(norm).exp_()
+            total += shares.sum(0)
+            sums.addmm_(shares.T, block)
+        return total.cpu(), sums.cpu(), norms
+
+    @torch.no_grad()
+    def probabilities(self, states: Tensor) -> Tensor:
+        """(N, T) float32 for (N, H) states, all at once."""
+        return self._logits(states, *self._moved()).softmax(dim=1)
+
+    def _moved(self) -> tuple[Tensor, Tensor | None]:
+        """Rows and bias where products are made."""
+        bias = None if self.bias is None else self.bias.to(self.device, torch.float32)
+        return self.rows.to(self.device, torch.float32), bias
+
+    def _logits(self, states: Tensor, rows: Tensor, bias: Tensor | None) -> Tensor:
+        logits = states.to(self.device) @ rows.T
+        if bias is not None:
+            logits += bias
+        logits *= self.scale
+        return self.soft_cap * torch.tanh(logits / self.soft_cap) if self.soft_cap else logits

@@ -21,6 +21,7 @@ from vocabalign.transplantation.calibration import (
 )
 from vocabalign.transplantation.checkpoint import Checkpoint
 from vocabalign.transplantation.fitting import Fitted, Fitter, Made
+from vocabalign.transplantation.head_fitting import HeadCorrection
 from vocabalign.transplantation.provenance import Provenance
 from vocabalign.transplantation.row_plans import RowPlan, Spaces, plan_rows
 from vocabalign.transplantation.rows import make_rows, mean_row
@@ -112,7 +113,9 @@ def make_new_rows(
     old_bias = None if checkpoint.bias is None else checkpoint.read(checkpoint.bias)
     in_rows = shift is not None and checkpoint.bias is None
 
-    def assemble(correction: torch.Tensor | None, extra: np.ndarray | None, one: bool = tied) -> Made:
+    def assemble(
+        correction: torch.Tensor | None, extra: np.ndarray | None, rows: HeadCorrection | None, one: bool = tied
+    ) -> Made:
         """The matrices with what fitting corrects; one matrix for both uses, or two."""
         total = shift if shift is None or extra is None else shift + extra
         embedding = _with_dense(make_rows(inputs.weights, old_embedding), inputs)
@@ -124,18 +127,22 @@ def make_new_rows(
             head = _with_dense(head, heads)
         if one:
             embedding = head = _tie(embedding, head, inputs.weights, heads.weights, states)
-        if old_bias is None:
-            return Made(embedding, head, None)
-        return Made(embedding, head, make_rows(heads.weights, old_bias, total, None if total is None else _ONE))
+        bias = None
+        if old_bias is not None:
+            bias = make_rows(heads.weights, old_bias, total, None if total is None else _ONE)
+        if rows is not None:
+            head, bias = rows.apply(head, bias)
+        return Made(head if one else embedding, head, bias)
 
     fitted = None
     if fitter is not None:
         free = ~sources.fixed & (inputs.classes != TokenClass.PADDING) & (methods.input_rows == "auto")
         apart = partial(assemble, one=False) if tied else None
-        fitted = fitter.fit(assemble, free, shifts=shift is not None, apart=apart)
-    made = assemble(*(None, None) if fitted is None else (fitted.inputs, fitted.shift))
+        fits_heads = methods.head_rows == "auto"
+        fitted = fitter.fit(assemble, free, shifts=shift is not None, heads=fits_heads, apart=apart)
+    made = assemble(*(None,) * 3 if fitted is None else (fitted.inputs, fitted.shift, fitted.heads))
     if fitted is not None:
-        inputs = _told_fitted(inputs, fitted)
+        inputs, heads = _told_fitted(inputs, heads, fitted, tied)
         shift = shift if shift is None or fitted.shift is None else shift + fitted.shift
     has_head = checkpoint.head_in_memory is not None
     embedding, bias = made.embedding, made.bias if has_head else None
@@ -151,7 +158,8 @@ def make_new_rows(
         bias[torch.from_numpy(gaps)] = low if not sources.same else bias[torch.from_numpy(gaps)]
     told = inputs.classes
     if checkpoint.head_in_memory is not None:
-        told = np.where(told == TokenClass.SEGMENTATION, heads.classes, told).astype(np.uint8)
+        by_head = (told == TokenClass.SEGMENTATION) & (heads.classes != TokenClass.FITTED)
+        told = np.where(by_head, heads.classes, told).astype(np.uint8)
     beyond = np.full(num_rows - len(target), TokenClass.PADDING, np.uint8)
     classes = np.concatenate([told, beyond])
     padded = _padder(num_rows)
@@ -171,14 +179,24 @@ def make_new_rows(
     return NewRows(embedding, head, bias, provenance, fitted)
 
 
-def _told_fitted(plan: RowPlan, fitted: Fitted) -> RowPlan:
-    """The plan as it is told: rows that were fitted are no mixtures any more."""
-    if fitted.inputs is None:
+def _told_fitted(inputs: RowPlan, heads: RowPlan, fitted: Fitted, tied: bool) -> tuple[RowPlan, RowPlan]:
+    """The plans as they are told: rows that were fitted are no mixtures any more, nor copies."""
+    fitted_inputs = fitted_heads = np.zeros(len(inputs.classes), bool)
+    if fitted.inputs is not None:
+        fitted_inputs = fitted.inputs.ne(0).any(dim=1).numpy()
+    if fitted.heads is not None:
+        fitted_heads = np.zeros(len(heads.classes), bool)
+        fitted_heads[fitted.heads.ids.numpy()] = True
+        fitted_inputs = fitted_heads if tied else fitted_inputs
+    return _told(inputs, fitted_inputs), _told(heads, fitted_heads)
+
+
+def _told(plan: RowPlan, fitted: np.ndarray) -> RowPlan:
+    if not fitted.any():
         return plan
-    moved = fitted.inputs.ne(0).any(dim=1).numpy()
-    weights = sparse.csr_matrix(sparse.diags((~moved).astype(np.float32)) @ plan.weights)
+    weights = sparse.csr_matrix(sparse.diags((~fitted).astype(np.float32)) @ plan.weights)
     weights.eliminate_zeros()
-    return replace(plan, weights=weights, classes=np.where(moved, TokenClass.FITTED, plan.classes).astype(np.uint8))
+    return replace(plan, weights=weights, classes=np.where(fitted, TokenClass.FITTED, plan.classes).astype(np.uint8))
 
 
 def _with_dense(rows: torch.Tensor, plan: RowPlan) -> torch.Tensor:

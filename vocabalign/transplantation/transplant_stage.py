@@ -238,6 +238,7 @@ def _metrics(
         metrics["fitted"] = {
             "inputs": fitted.inputs is not None,
             "head": fitted.shift is not None,
+            "head_rows": 0 if fitted.heads is None else len(fitted.heads.ids),
             "tokens": fitted.num_tokens,
             "held_out_bits_per_byte": fitted.bits_per_byte,
             "tying_cost_bits_per_byte": fitted.tying_cost,
