@@ -11,7 +11,8 @@ from vocabalign.text.probes import probe_texts
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.calibration import CorpusCounts, final_hidden_states
 from vocabalign.transplantation.checkpoint import Checkpoint
-from vocabalign.transplantation.fitting import Fitter, make_fitter
+from vocabalign.transplantation.fitting import Fitter
+from vocabalign.transplantation.fitting_text import make_fitter
 from vocabalign.transplantation.running import Body, cut_documents
 
 logger = logging.getLogger("vocabalign")
