@@ -41,6 +41,8 @@ class TransplantConfig(StageConfig):
     """Lexicon from ``align``; without it shared bytes and the source's own segmentation are used."""
     corpus: Corpus = []
     """Text to count on: how often each token is used, and which source tokens cover it."""
+    own_text: bool = False
+    """Without a corpus: let the source model write the text to count and fit on, for as long as a minute or so."""
     input_rows: RowMethod = "auto"
     """How embedding rows of tokens without an identical twin are made; ``auto`` is measured best."""
     head_rows: RowMethod = "auto"
@@ -55,7 +57,7 @@ class TransplantConfig(StageConfig):
     """Shift head rows by how often each token is used (needs ``corpus``)."""
     fit_rows: bool = True
     """Run the source model on some of the corpus: fit the embedding rows that ``auto`` makes to its hidden states, and
-    the head to how often tokens are expected. Without gradients; kept where it helps on documents held out."""
+    all head rows to what it expects and the text says. Without training; kept where it helps on documents held out."""
     untie: bool = False
     """Give a model with tied embeddings a head of its own."""
     pad_to_multiple_of: int | None = Field(default=None, gt=0)

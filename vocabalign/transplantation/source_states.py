@@ -27,19 +27,22 @@ def find_hidden_states(
     """Final hidden states of the source on the corpus, and with probe texts; None without a head or the memory."""
     if checkpoint.head_in_memory is None or not checkpoint.generates:
         return None
-    needed = checkpoint.num_bytes * dtype.itemsize / checkpoint.dtype.itemsize
-    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
-    if needed > _MEMORY_SHARE * free:
-        logger.warning(
-            "The source model needs %.1f GB to run and %.1f GB are free: without a head bias nothing is calibrated.",
-            needed / 1e9,
-            free / 1e9,
-        )
+    if not has_room(checkpoint, device, dtype):
+        logger.warning("Without a head bias nothing is calibrated.")
         return None
     probes = [text for text in probe_texts() if text.strip()]
     sample = counts.sample if counts is not None else []
     states = final_hidden_states(checkpoint.folder, source, sample + probes, dtype=dtype, device=device)
     return torch.cat(states[: len(sample)] or states), torch.cat(states)
+
+
+def has_room(checkpoint: Checkpoint, device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether the memory suffices to run the source model; where not, that is said."""
+    needed = checkpoint.num_bytes * dtype.itemsize / checkpoint.dtype.itemsize
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else _free_memory()
+    if needed > _MEMORY_SHARE * free:
+        logger.warning("The source model needs %.1f GB to run and %.1f GB are free.", needed / 1e9, free / 1e9)
+    return needed <= _MEMORY_SHARE * free
 
 
 def find_fitter(

@@ -31,6 +31,8 @@ def refuse_missing(config: TransplantConfig) -> None:
         if missing:
             flags = " and ".join("--" + name.replace("_", "-") for name in missing)
             raise ConfigError(f"The rows '{method}' need {flags}: {_MADE_BY[missing[0]]}.")
+    if config.own_text and config.corpus:
+        raise ConfigError("Both --corpus and --own-text are given: leave out one of the two.")
     if config.chat_template != "target":
         find_template(config.chat_template, resolve(config.source))
 

@@ -28,6 +28,7 @@ from vocabalign.transplantation.chat_templates import apply_policy
 from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
 from vocabalign.transplantation.layers import cut_layers
 from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
+from vocabalign.transplantation.own_text import find_own_text
 from vocabalign.transplantation.row_counts import count_rows, exact_rows
 from vocabalign.transplantation.row_plans import Spaces
 from vocabalign.transplantation.source_states import find_fitter, find_hidden_states
@@ -63,7 +64,7 @@ def run(config: TransplantConfig) -> Path:
     with stage_artifact("transplant", config) as writer:
         target = load_vocabulary(config.target)
         lexicon = _lexicon(config, target) if config.lexicon else None
-        texts = read_texts(config.corpus) if config.corpus else None
+        texts = read_texts(config.corpus) if config.corpus else find_own_text(config)
         _write(writer, config, target, lexicon, texts, tokenizer_folder=resolve(config.target))
     return Path(config.out)
 
