@@ -10,7 +10,8 @@ CPU = torch.device("cpu")
 def test_expectations_are_sums_of_the_softmax(soft_cap):
     torch.manual_seed(0)
     states, rows, bias, followers = torch.randn(30, 8), torch.randn(11, 8), torch.randn(11), torch.randint(11, (30,))
-    expected, nats = Head(rows, bias, 0.5, soft_cap, CPU).expect(states, followers)
+    head = Head(rows, bias, 0.5, soft_cap, CPU)
+    expected, nats = head.expect(states), head.nats(states, followers)
     logits = (states @ rows.T + bias) * 0.5
     logits = soft_cap * torch.tanh(logits / soft_cap) if soft_cap else logits
     torch.testing.assert_close(expected, logits.softmax(1).sum(0).double(), rtol=1e-5, atol=1e-6)

@@ -27,7 +27,7 @@ def wishes_of(states, followers, ids):
 
 
 def held_out_of(states, followers):
-    return lambda head: head.expect(states, followers)[1] / len(states)
+    return lambda head: head.nats(states, followers) / len(states)
 
 
 @pytest.mark.parametrize("has_bias", [True, False])

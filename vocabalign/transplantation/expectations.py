@@ -29,27 +29,26 @@ class Head:
     device: torch.device
 
     @torch.no_grad()
-    def expect(self, states: Tensor, followers: Tensor | None = None) -> tuple[Tensor, float]:
-        """What the head expects, and how well it does.
-
-        Args:
-            states: (N, H) float32.
-            followers: (N,) the tokens that really follow; None where only expectations are asked for.
-
-        Returns:
-            (T,) float64 sum over positions of each token's probability, and the nats of the followers.
-        """
+    def expect(self, states: Tensor) -> Tensor:
+        """(T,) float64 sum over positions of each token's probability, for (N, H) states."""
         rows, bias = self._moved()
         total = torch.zeros(len(rows), dtype=torch.float64, device=self.device)
+        for begin in range(0, len(states), _BLOCK_POSITIONS):
+            logits = self._logits(states[begin : begin + _BLOCK_POSITIONS], rows, bias)
+            total += logits.softmax(dim=1).sum(0)
+        return total.cpu()
+
+    @torch.no_grad()
+    def nats(self, states: Tensor, followers: Tensor) -> float:
+        """Nats of the (N,) tokens that follow (N, H) states."""
+        rows, bias = self._moved()
         nats = 0.0
         for begin in range(0, len(states), _BLOCK_POSITIONS):
             block = slice(begin, begin + _BLOCK_POSITIONS)
             logits = self._logits(states[block], rows, bias)
-            norm = logits.logsumexp(1, keepdim=True)
-            if followers is not None:
-                nats += float((norm - logits.gather(1, followers[block, None].to(self.device))).sum())
-            total += logits.sub_(norm).exp_().sum(0)
-        return total.cpu(), nats
+            chosen = logits.gather(1, followers[block, None].to(self.device))
+            nats += float((logits.logsumexp(1, keepdim=True) - chosen).sum())
+        return nats
 
     @torch.no_grad()
     def moments(self, states: Tensor) -> tuple[Tensor, Tensor, float]:

@@ -23,6 +23,7 @@ import logging
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -32,7 +33,7 @@ from torch import Tensor
 from vocabalign.transplantation.expectations import Head
 from vocabalign.transplantation.head_fitting import HeadCorrection, fit_head
 from vocabalign.transplantation.head_wishes import find_wishes
-from vocabalign.transplantation.running import Body, Document
+from vocabalign.transplantation.running import Body, Document, States
 
 logger = logging.getLogger("vocabalign")
 
@@ -159,10 +160,15 @@ class Fitter:
         num_tokens = sum(len(document.target) for document in self.learned)
         return Fitted(inputs, shift, heads, rounded, num_tokens, cost)
 
+    @cached_property
+    def _source_states(self) -> list[States]:
+        """Of the untouched source on its own cut of the learned documents."""
+        return self.body.read([document.source for document in self.learned])
+
     def head_correction(self, made: Made) -> HeadCorrection | None:
         """What head rows lack; None where nothing helps the tokens in question on held-out documents."""
         states = [read.final for read in self.body.read([document.target for document in self.learned], made.embedding)]
-        of_source = [read.final for read in self.body.read([document.source for document in self.learned])]
+        of_source = [read.final for read in self._source_states]
         wishes = find_wishes(self.learned, states, of_source, self._source_head())
         behind, followers = self._places(self.held_out, made)
         place = torch.full((len(made.head),), -1)
@@ -171,13 +177,13 @@ class Fitter:
         behind, followers = behind[known], place[followers[known]]
 
         def held_out(head: Head) -> float:
-            return self._bits_per_byte(head.expect(behind, followers)[1])
+            return self._bits_per_byte(head.nats(behind, followers))
 
         return fit_head(self._head(made), torch.cat([rows[:-1] for rows in states]), wishes, held_out)
 
     def input_corrections(self, make: Make, wanted: np.ndarray) -> Tensor:
         """(T, H) float32: what embedding rows lack for the target's cut to leave the model as the source's does."""
-        wished = [states.middle for states in self.body.read([document.source for document in self.learned])]
+        wished = [states.middle for states in self._source_states]
         ids = [document.target for document in self.learned]
         tokens = torch.from_numpy(np.concatenate([d.target[d.target_ends] for d in self.learned]))
         correction: Tensor | None = None
@@ -200,7 +206,7 @@ class Fitter:
     def expectation_shift(self, made: Made) -> np.ndarray:
         """(T,) float32 to add to head logits, before they are scaled, so that tokens are expected as often as used."""
         states, followers = self._places(self.learned[: self.num_counted], made)
-        expected, _ = self._head(made).expect(states)
+        expected = self._head(made).expect(states)
         uses = torch.bincount(followers, minlength=len(expected))
         logs = torch.log((uses + COUNT_SMOOTHING) / (expected + COUNT_SMOOTHING))
         return (logs / self.logit_scale).float().numpy()
@@ -208,7 +214,7 @@ class Fitter:
     def score(self, made: Made) -> float:
         """Bits per byte on the held-out documents."""
         states, followers = self._places(self.held_out, made)
-        return self._bits_per_byte(self._head(made).expect(states, followers)[1])
+        return self._bits_per_byte(self._head(made).nats(states, followers))
 
     def _bits_per_byte(self, nats: float) -> float:
         return nats / math.log(2) / max(1, sum(document.num_bytes for document in self.held_out))

@@ -88,26 +88,27 @@ def fit_head(
         wishes: of K tokens.
         held_out: bits per byte of a head of these K tokens on documents that were not fitted on.
         prior: imagined uses of each token for which its row is right as it is.
-        rounds: at most.
+        rounds: steps to try, at most; those that are halved count too.
 
     Returns:
         The correction of the best round; None where none was better than the start.
     """
     fit = _Fit(head, states, wishes, prior)
     best, lowest = None, held_out(fit.head(fit.start))
-    point, share, worse = fit.start, 1.0, lowest
+    point, share = fit.start, 1.0
+    step, shift = fit.step(point)
     for _ in range(rounds):
-        step, shift = fit.step(point)
-        while (tried := fit.moved(point, share * step, share * shift)).cost > point.cost and share > 0.05:
-            share /= 2
+        tried = fit.moved(point, share * step, share * shift)
         if tried.cost > point.cost:
-            break
+            share /= 2
+            continue
         point, share = tried, min(1.0, 1.4 * share)
-        worse = held_out(fit.head(point))
-        if worse < lowest:
-            best, lowest = point, worse
-        elif worse > lowest + _PATIENCE:
+        score = held_out(fit.head(point))
+        if score < lowest:
+            best, lowest = point, score
+        elif score > lowest + _PATIENCE:
             break
+        step, shift = fit.step(point)
     return None if best is None else fit.correction(best)
 
 
