@@ -37,7 +37,7 @@ def test_a_head_that_knows_nothing_learns_what_is_said(has_bias):
     half = PLACES // 2
     wishes = wishes_of(states[:half], followers[:half], torch.arange(TOKENS))
     score = held_out_of(states[half:], followers[half:])
-    found = fit_head(start, states[:half], wishes, score, prior=1.0, rounds=30)
+    found = fit_head(start, states[:half], wishes, score, priors=[(1.0, 30)])
     fitted, bias = found.apply(start.rows, start.bias)
     best, before = score(Head(rows, None, 1.0, 0.0, CPU)), score(start)
     assert score(Head(fitted, bias, 1.0, 0.0, CPU)) < best + 0.05 * (before - best)
@@ -66,8 +66,8 @@ def test_what_the_model_multiplies_logits_by_changes_nothing():
     noisy = rows + 0.5 * torch.randn(TOKENS, HIDDEN, generator=torch.Generator().manual_seed(1))
     wishes = wishes_of(states, followers, torch.arange(TOKENS))
     score = held_out_of(states, followers)
-    plain = fit_head(Head(noisy, None, 1.0, 0.0, CPU), states, wishes, score, rounds=3)
-    scaled = fit_head(Head(noisy * 4, None, 0.25, 0.0, CPU), states, wishes, score, rounds=3)
+    plain = fit_head(Head(noisy, None, 1.0, 0.0, CPU), states, wishes, score, priors=[(30.0, 3)])
+    scaled = fit_head(Head(noisy * 4, None, 0.25, 0.0, CPU), states, wishes, score, priors=[(30.0, 3)])
     torch.testing.assert_close(scaled.rows, 4 * plain.rows, rtol=1e-3, atol=1e-4)
 
 

@@ -4,21 +4,21 @@ A head is a multinomial logistic regression on hidden states. At its optimum eac
 as it is wanted (iterative scaling; Darroch and Ratcliff 1972), but also behind the same states on average. One round:
 for each token the difference of both mean states, solved in the covariance C of all states and shrunk,
 
-    d = (max(n, e) C + PRIOR c I)^-1 (n (m_wanted - m_expected) - PRIOR c (row - start)),    c = trace(C) / H,
+    d = (max(n, e) C + prior c I)^-1 (n (m_wanted - m_expected) - prior c (row - start)),    c = trace(C) / H,
 
 with n uses wanted and e expected: a step of Newton's method with the curvature of one token alone, under a normal
 prior around the row that it had. As a token that is hardly expected would be moved too far by this, its step is cut
 so that its logit at the wanted states moves by at most ``MOST_MOVED``; as all tokens move at once, steps are halved
-until the penalised likelihood (which is convex, so nothing else can go wrong) has risen. Rounds end where documents
-held out no longer gain.
+until the penalised likelihood (which is concave, so nothing else can go wrong) has risen. The prior is strong at first
+and then weak; of all rounds the one that is best on documents held out is taken.
 
 Only tokens that follow somewhere in the text take part; the others' share is small once they are scaled by counts.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -27,12 +27,12 @@ from vocabalign.transplantation.calibration import constant_direction
 from vocabalign.transplantation.expectations import Head
 from vocabalign.transplantation.head_wishes import Wishes
 
-PRIOR = 30.0
-ROUNDS = 10
+# A strong prior first, then a weak one from the best point so far: (imagined uses, steps to try).
+PRIORS = ((200.0, 3), (30.0, 9))
 MOST_MOVED = 2.0
 USES_SMOOTHING = 5.0
-# Of bits: what held-out documents may lose in a round before it is the last.
-_PATIENCE = 0.006
+# Bits per byte that held-out documents may lose before a prior is given up.
+_PATIENCE = 0.01
 
 
 @dataclass(frozen=True)
@@ -77,8 +77,7 @@ def fit_head(
     wishes: Wishes,
     held_out: Callable[[Head], float],
     *,
-    prior: float = PRIOR,
-    rounds: int = ROUNDS,
+    priors: Sequence[tuple[float, int]] = PRIORS,
 ) -> HeadCorrection | None:
     """Fit the rows of the tokens that are wanted.
 
@@ -87,46 +86,52 @@ def fit_head(
         states: (N, H) float32, behind which the wishes were found.
         wishes: of K tokens.
         held_out: bits per byte of a head of these K tokens on documents that were not fitted on.
-        prior: imagined uses of each token for which its row is right as it is.
-        rounds: steps to try, at most; those that are halved count too.
+        priors: imagined uses of each token for which its row is right as it is, and steps to try with that; those
+            that are halved count too.
 
     Returns:
         The correction of the best round; None where none was better than the start.
     """
-    fit = _Fit(head, states, wishes, prior)
-    best, lowest = None, held_out(fit.head(fit.start))
-    point, share = fit.start, 1.0
-    step, shift = fit.step(point)
-    for _ in range(rounds):
-        tried = fit.moved(point, share * step, share * shift)
-        if tried.cost > point.cost:
-            share /= 2
-            continue
-        point, share = tried, min(1.0, 1.4 * share)
-        score = held_out(fit.head(point))
-        if score < lowest:
-            best, lowest = point, score
-        elif score > lowest + _PATIENCE:
-            break
+    fit = _Fit(head, states, wishes)
+    best, lowest = fit.start, held_out(fit.head(fit.start))
+    for prior, steps in priors:
+        point, share = fit.under(prior, best), 1.0
         step, shift = fit.step(point)
-    return None if best is None else fit.correction(best)
+        for _ in range(steps):
+            tried = fit.moved(point, share * step, share * shift)
+            if tried.cost > point.cost:
+                share /= 2
+                continue
+            point, share = tried, min(1.0, 1.4 * share)
+            score = held_out(fit.head(point))
+            if score < lowest:
+                best, lowest = point, score
+            elif score > lowest + _PATIENCE:
+                break
+            step, shift = fit.step(point)
+    return None if best is fit.start else fit.correction(best)
 
 
 class _Fit:
     """The regression: states, what is wanted, and the prior. Rows are in logits: times the model's scale."""
 
-    def __init__(self, head: Head, states: Tensor, wishes: Wishes, prior: float) -> None:
+    def __init__(self, head: Head, states: Tensor, wishes: Wishes) -> None:
         self._states, self._wishes, self._device, self._scale = states, wishes, head.device, head.scale
         self._has_bias = head.bias is not None
         centred = states - states.mean(dim=0)
         covariance = (centred.T @ centred / len(states)).double()
         values, self._axes = (part.float() for part in torch.linalg.eigh(covariance))
         self._variances = values.clamp(min=0)
-        self._pull = prior * self._variances.mean()
+        self._pull = torch.zeros(())
         self._direction = constant_direction(states[:: max(1, len(states) // 10_000)])
         rows = head.rows[wishes.ids].float() * head.scale
         bias = torch.zeros(len(rows)) if head.bias is None else head.bias[wishes.ids].float() * head.scale
         self.start = self._point(rows, bias, torch.zeros_like(rows))
+
+    def under(self, prior: float, point: _Point) -> _Point:
+        """The point under another prior, which holds from now on."""
+        before, self._pull = self._pull, prior * self._variances.mean()
+        return replace(point, cost=point.cost + float((self._pull - before) * point.moved.square().sum()) / 2)
 
     def head(self, point: _Point) -> Head:
         """The head of the K tokens."""
