@@ -14,33 +14,24 @@ build/.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import random
 import shutil
 import statistics
-import subprocess
-import sys
+from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 
 from vocabalign.config import make_config
 from vocabalign.stages import STAGES
 
-DIRECT = {"distillation_weight": 0.0}
-WAYS = {
-    "direct": DIRECT,
-    "auto": {"loss": "auto"},
-    "event": {"loss": "event"},
-    "event+chunks": {"loss": "event+chunks"},
-    "prefixes": {"loss": "prefixes"},
-    "gold": {"loss": "gold"},
-    "ULD": {"loss": "uld"},
-    "sentence": {"loss": "sentence"},
-    "auto, weight 0.9": {"loss": "auto", "distillation_weight": 0.9},
-}
+# ULD as published: cross-entropy + 1.5 times its own.
+DIRECT, RIVALS = "direct", ("uld, weight 0.6", "sentence")
 PAIRS = {
-    "stories260K": ["direct", "auto", "event+chunks", "ULD", "sentence"],
-    "tlm-833K": ["direct", "auto", "ULD", "sentence"],
+    "stories260K": ["direct", "auto", "uld, weight 0.6", "sentence"],
+    "tlm-833K": ["direct", "auto", "uld, weight 0.6", "sentence"],
     "stories260K unified": ["direct", "auto"],
     "tlm-833K unified": ["direct", "auto"],
     "reduce": ["direct", "auto"],
@@ -48,6 +39,19 @@ PAIRS = {
     "demo": ["direct", "auto"],
     "worse teacher": ["direct", "auto"],
 }
+# Learning rates to try with the first seed: for each pair on both sides of the best one.
+RATES = {
+    "stories260K": [3e-4, 6e-4],
+    "tlm-833K": [2e-3, 4e-3],
+    "stories260K unified": [4e-3, 8e-3],
+    "tlm-833K unified": [4e-3, 8e-3],
+    "reduce": [1e-4, 3e-4],
+    "expand": [1e-4, 3e-4],
+    "demo": [1e-3, 3e-3],
+    "worse teacher": [3e-4],
+}
+# Of the steps and of the tokens in each, where a step is dear.
+SHARE = {"reduce": 0.5, "expand": 0.5}
 CONTEXT = {"tlm-833K": 64, "tlm-833K unified": 64}
 WORDS = 2000
 
@@ -56,21 +60,36 @@ def main() -> None:
     """One line for each cell, then the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", nargs="+", default=list(PAIRS), choices=PAIRS)
-    parser.add_argument("--ways", nargs="+", choices=WAYS, help="instead of those of the pair")
+    parser.add_argument("--ways", nargs="+", help="instead of those of the pair: losses, as 'event, weight 0.9'")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
-    parser.add_argument("--steps", type=int, default=150)
+    parser.add_argument("--steps", type=int, default=50)
     parser.add_argument("--tokens", type=int, default=2048, help="of the student in a step")
-    parser.add_argument("--learning-rate", type=float, default=5e-4)
+    parser.add_argument(
+        "--rates", nargs="+", type=float, help="peak learning rates to try instead of those of the pair"
+    )
     parser.add_argument("--build", type=Path, default=Path("build/distill_quality"))
     parser.add_argument("--scorer", type=Path, default=None)
     parser.add_argument("--table", action="store_true")
     arguments = parser.parse_args()
     bench = Bench(arguments)
-    for seed in () if arguments.table else arguments.seeds:
-        for pair in arguments.pairs:
+    for pair in () if arguments.table else arguments.pairs:
+        for seed in arguments.seeds:
             for way in arguments.ways or PAIRS[pair]:
-                bench.cell(pair, way, seed)
+                for rate in bench.rates(pair, way, seed):
+                    bench.cell(pair, way, seed, rate)
     bench.table()
+
+
+def options_of(way: str) -> dict[str, object]:
+    """``direct``, or a loss as it is written in a configuration, perhaps with a weight of its own."""
+    if way == DIRECT:
+        return {"distillation_weight": 0.0}
+    loss, *settings = way.split(", ")
+    options: dict[str, object] = {"loss": loss}
+    for setting in settings:
+        name, _, value = setting.partition(" ")
+        options |= {"distillation_weight": float(value)} if name == "weight" else {"calibrate_teacher": True}
+    return options
 
 
 class Bench:
@@ -150,23 +169,42 @@ class Bench:
                 word.strip(".,!?;:\"'()")
                 for word, _ in Counter(w for text in texts for w in text.split()).most_common()
             ]
-            fresh = dict.fromkeys(
-                w for w in words if w.isalpha() and b" " + w.encode() not in set(vocabulary.token_bytes)
-            )
+            known = set(vocabulary.token_bytes)
+            fresh = dict.fromkeys(w for w in words if w.isalpha() and b" " + w.encode() not in known)
             path.write_text("\n".join(list(fresh)[:WORDS]) + "\n")
         return str(path)
 
-    def cell(self, pair: str, way: str, seed: int) -> None:
+    def rates(self, pair: str, way: str, seed: int) -> list[float]:
+        """All for the first seed; for the others the one that was best with it. Rivals take direct tuning's."""
+        best = self.best_rate(pair, way)
+        if best is None and way in RIVALS:
+            best = self.best_rate(pair, DIRECT)
+        if best is None or (seed == self.arguments.seeds[0] and way not in RIVALS):
+            return self.tried(pair)
+        return [best]
+
+    def tried(self, pair: str) -> list[float]:
+        """Learning rates of a pair."""
+        return list(self.arguments.rates or RATES[pair])
+
+    def best_rate(self, pair: str, way: str) -> float | None:
+        """The learning rate with the fewest bits per byte at the first seed, of those that were tried."""
+        paths = {rate: self.path(pair, way, self.arguments.seeds[0], rate) for rate in self.tried(pair)}
+        found = {rate: json.loads(path.read_text())["bits_per_byte"] for rate, path in paths.items() if path.exists()}
+        return min(found, key=lambda rate: found[rate]) if found else None
+
+    def cell(self, pair: str, way: str, seed: int, rate: float) -> None:
         """Train and score one model, unless that was done."""
-        done = self.path(pair, way, seed)
+        done = self.path(pair, way, seed, rate)
         if done.exists():
             return
         student, teacher = self.sides(pair)
         train, heldout = self.text(pair)
         context = CONTEXT.get(pair, 128)
+        share = SHARE.get(pair, 1)
         training = {
-            "steps": self.arguments.steps,
-            "batch_size": self.arguments.tokens // context,
+            "steps": int(self.arguments.steps * share),
+            "batch_size": int(self.arguments.tokens * share) // context,
             "context": context,
             "betas": [0.9, 0.98],
             "warmup_share": 0.1,
@@ -176,18 +214,26 @@ class Bench:
             "student": student,
             "teacher": teacher,
             "corpus": [train],
-            "learning_rate": self.arguments.learning_rate,
+            "learning_rate": rate,
             "training": training,
             "seed": seed,
             "overwrite": True,
             "check_teacher": way == "auto",
-            **WAYS[way],
+            **options_of(way),
         }
-        out = self.build / "model"
+        out = self.build / f"model-{os.getpid()}"
         STAGES["distill"].run(make_config(STAGES["distill"].config_class, {**values, "out": out}))
         manifest = json.loads((out / "manifest.json").read_text())
-        result = {"pair": pair, "way": way, "seed": seed, "loss": manifest["metrics"].get("loss", ["cross-entropy"])[0]}
-        result |= self.score(out, heldout) | self.beside(out, teacher, heldout)
+        result = {
+            "pair": pair,
+            "way": way,
+            "seed": seed,
+            "rate": rate,
+            "loss": manifest["metrics"].get("loss", ["cross-entropy"])[0],
+        }
+        result |= self.score(out, heldout)
+        if seed == self.arguments.seeds[0]:
+            result |= self.beside(out, teacher, heldout)
         result["seconds"] = manifest["seconds"]
         if not (self.build / f"{pair}.begin.json").exists():
             begin = self.score(student, heldout) | self.beside(student, teacher, heldout)
@@ -196,22 +242,28 @@ class Bench:
         done.write_text(json.dumps(result))
         print(json.dumps(result), flush=True)
 
-    def path(self, pair: str, way: str, seed: int) -> Path:
+    def path(self, pair: str, way: str, seed: int, rate: float) -> Path:
         """Where a cell's result is kept."""
-        rate = self.arguments.learning_rate
         return self.build / f"{pair}.{way}.{seed}.{self.arguments.steps}.{rate:g}.json".replace(" ", "-")
 
     def score(self, model: Path | str, heldout: str) -> dict:
         """Bits per byte by the given scorer."""
         folder = Path(__file__).parents[1] / "vocabalign" / "demo" / "source" if model == "demo:source" else model
-        command = [sys.executable, str(self.scorer), heldout, str(folder)]
-        line = subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1]
-        return {"bits_per_byte": json.loads(line)["bits_per_byte"]}
+        return {"bits_per_byte": self.scoring.score(str(folder), self.scoring.read(heldout))["bits_per_byte"]}
+
+    @cached_property
+    def scoring(self) -> ModuleType:
+        """The scorer, which knows nothing of this package."""
+        spec = importlib.util.spec_from_file_location("scorer", self.scorer)
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
 
     def beside(self, model: Path | str, teacher: str, heldout: str) -> dict:
         """KL to the teacher and top-1 agreement."""
         values = {"models": {"m": str(model)}, "corpus": [heldout], "teacher": teacher, "max_bytes": 15_000}
-        values |= {"sample_tokens": 0, "out": self.build / "measures", "overwrite": True, "window": 256}
+        values |= {"sample_tokens": 0, "out": self.build / f"measures-{os.getpid()}", "overwrite": True, "window": 256}
         out = STAGES["evaluate"].run(make_config(STAGES["evaluate"].config_class, values))
         row = json.loads((out / "metrics.json").read_text())["models"][0]
         return {
@@ -220,30 +272,44 @@ class Bench:
         }
 
     def table(self) -> None:
-        """Means over seeds, and the spread of the differences to direct tuning."""
+        """Means over seeds with their spread (largest less smallest), and how much less than direct tuning.
+
+        KL to the teacher and top-1 agreement are those of the first seed.
+        """
         for pair in self.arguments.pairs:
             begin = self.build / f"{pair}.begin.json"
             if not begin.exists():
                 continue
-            first = json.loads(begin.read_text())
-            print(f"\n{pair}: {self.arguments.steps} steps of {self.arguments.tokens} tokens")
-            print(f"  {'':<18}{'bits a byte':>12} {'less than direct, by seed':<32}{'KL':>8}{'top-1':>8}")
-            print(f"  {'before':<18}{first['bits_per_byte']:12.4f} {'':<32}{first['kl_bits_per_byte']:8.3f}", end="")
-            print(f"{first['top1_agreement']:8.3f}")
-            direct = self.results(pair, "direct")
-            for way in WAYS:
-                found = self.results(pair, way)
-                if not found:
-                    continue
-                gains = [direct[s]["bits_per_byte"] - r["bits_per_byte"] for s, r in found.items() if s in direct]
-                shown = " ".join(f"{gain:+.4f}" for gain in gains) if way != "direct" else ""
-                keys = ("bits_per_byte", "kl_bits_per_byte", "top1_agreement")
-                means = [statistics.mean(row[key] for row in found.values()) for key in keys]
-                print(f"  {way:<18}{means[0]:12.4f} {shown:<32}{means[1]:8.3f}{means[2]:8.3f}", flush=True)
+            first, share = json.loads(begin.read_text()), SHARE.get(pair, 1)
+            steps, tokens = int(self.arguments.steps * share), int(self.arguments.tokens * share)
+            print(
+                f"\n{pair}: {steps} steps of {tokens} tokens; seeds {self.arguments.seeds}; KL and top-1 at the first"
+            )
+            print(
+                f"  {'':<18}{'rate':>8}{'bits a byte':>12}{'spread':>8}  {'less than direct':<26}{'KL':>8}{'top-1':>8}"
+            )
+            line = f"  {'before':<18}{'':>8}{first['bits_per_byte']:12.4f}{'':>8}  {'':<26}"
+            print(f"{line}{first['kl_bits_per_byte']:8.3f}{first['top1_agreement']:8.3f}")
+            direct = self.results(pair, DIRECT)
+            for way in self.arguments.ways or PAIRS[pair]:
+                self.line(way, self.results(pair, way), direct)
+
+    def line(self, way: str, found: dict[int, dict], direct: dict[int, dict]) -> None:
+        """One way of a pair."""
+        if not found:
+            return
+        bits = {seed: row["bits_per_byte"] for seed, row in found.items()}
+        gains = [direct[seed]["bits_per_byte"] - value for seed, value in bits.items() if seed in direct]
+        shown = " ".join(f"{gain:+.4f}" for gain in gains) if way != DIRECT else ""
+        spread = max(bits.values()) - min(bits.values())
+        first = next(iter(found.values()))
+        line = f"  {way:<18}{first['rate']:8.2g}{statistics.mean(bits.values()):12.4f}{spread:8.4f}  {shown:<26}"
+        print(f"{line}{first['kl_bits_per_byte']:8.3f}{first['top1_agreement']:8.3f}", flush=True)
 
     def results(self, pair: str, way: str) -> dict[int, dict]:
         """Seed -> result of the cells that are there."""
-        paths = {seed: self.path(pair, way, seed) for seed in self.arguments.seeds}
+        rate = self.best_rate(pair, way)
+        paths = {} if rate is None else {seed: self.path(pair, way, seed, rate) for seed in self.arguments.seeds}
         return {seed: json.loads(path.read_text()) for seed, path in paths.items() if path.exists()}
 
 

@@ -19,7 +19,7 @@ from vocabalign.train import caches
 from vocabalign.train.cache_format import bits_for, count_draws, fit_curve, pack_bits, read_curve, unpack_bits
 from vocabalign.train.cache_reading import CachedRows, TargetCache
 
-FAST = dict(check_teacher=False)
+FAST = dict(check_teacher=False, calibrate_teacher=False)
 KINDS = ("log-probs", "top-k", "sampled", "hidden")
 
 

@@ -83,7 +83,8 @@ def common_classes(student: Vocabulary, teacher: Vocabulary) -> EventClasses:
 
     Strings are cut as in running text, so that ``Ġthe``, ``▁the`` and `` the`` are one class. A string that is not
     whole characters goes to the longest token of both sides that it begins with. Special tokens meet by role (EOS
-    first), then by how they are written; those left over, and bytes that only one side can write, are the class ⊥.
+    first), then by how they are written; those left over, and bytes that only one side can write, are the class ⊥,
+    unless a side has nothing but special tokens for it: then they take no part.
     A token of both sides that neither tokenizer would ever choose is a class of its own; so one vocabulary on both
     sides gives the identity.
 
@@ -197,6 +198,10 @@ def _number(student: Vocabulary, teacher: Vocabulary, sides: Sequence[np.ndarray
         side[ids] = bottom
     for number, (a, b) in enumerate(special_pairs(student, teacher)):
         mine[a] = theirs[b] = base + number
+    for side, ids in zip((mine, theirs), special, strict=True):
+        if not np.setdiff1d(np.flatnonzero(side == bottom), ids).size:
+            # Nothing that is ever written: to expect padding where the other side expects a line end is no answer.
+            mine[mine == bottom] = theirs[theirs == bottom] = EXCLUDED
     common = np.intersect1d(mine[mine >= 0], theirs[theirs >= 0])
     # What can only be on one side: a class of strings ends in a token of both, so this is ⊥ without a counterpart.
     mine, theirs = (np.where(np.isin(side, common), side, EXCLUDED) for side in (mine, theirs))

@@ -87,6 +87,50 @@ class Continuations:
             for values in (members_at, members, places, classes_at, classes)
         )
 
+    @property
+    def cut(self) -> np.ndarray:
+        """(T,) int64 student ids that the teacher's pieces can write."""
+        return np.flatnonzero(np.diff(self._cut_at))
+
+    @property
+    def first_pieces(self) -> np.ndarray:
+        """(T,) int64 the first piece of each of ``cut``."""
+        return self._cuts[self._cut_at[self.cut]]
+
+    def below(self, node: int) -> tuple[np.ndarray, np.ndarray]:
+        """(E,) int64 members of a node and (E,) the piece behind it of each, -1 where the member ends."""
+        low, high = int(self.members_at[node]), int(self.members_at[node + 1])
+        return self.members[low:high].cpu().numpy(), self.pieces[self.member_classes[low:high]].cpu().numpy()
+
+    def nodes_of(self, tokens: np.ndarray, pieces: np.ndarray, groups: np.ndarray, begun: np.ndarray) -> np.ndarray:
+        """The node before each piece of a text, where all pieces before it in its token are those of the cut.
+
+        Args:
+            tokens: (P,) int64 the student's token that each piece of the teacher begins in.
+            pieces: (P,) int64 in the order of the text.
+            groups: (P,) int64 which of the text's tokens that is; pieces of one token are neighbours.
+            begun: (P,) int64 bytes of the token before the piece.
+
+        Returns:
+            (P,) int64, -1 for the first piece of a token and behind a piece that is not of the cut.
+        """
+        if not len(pieces):
+            return np.zeros(0, dtype=np.int64)
+        index = np.arange(len(pieces))
+        first = np.append(True, groups[1:] != groups[:-1])
+        begin = np.maximum.accumulate(np.where(first, index, 0))
+        number = index - begin
+        size = np.diff(self._cut_at)[tokens]
+        fits = number < size
+        fits[fits] &= self._cuts[(self._cut_at[tokens] + number)[fits]] == pieces[fits]
+        fits &= ~first | (begun == 0)
+        wrong = np.concatenate([[0], np.cumsum(~fits)])
+        # Node k of a token is that behind its first k + 1 pieces; the last piece ends the token and has none.
+        has = (number > 0) & (wrong[index] == wrong[begin]) & (number < size)
+        result = np.full(len(pieces), -1, dtype=np.int64)
+        result[has] = self._nodes[self._nodes_at[tokens[has]] + number[has] - 1]
+        return result
+
     def __len__(self) -> int:
         """Inner nodes."""
         return len(self.members_at) - 1

@@ -7,15 +7,15 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from vocabalign.losses.checks import both_sides, check_temperature
+from vocabalign.losses.checks import both_sides, check_temperature, cut_head
 from vocabalign.losses.classes import EventClasses
 from vocabalign.losses.divergences import Divergence, named
 from vocabalign.losses.logits import Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import Pair
-from vocabalign.losses.streaming import stream
+from vocabalign.losses.streaming import Side, stream
 
-__all__ = ["EventMerge", "event_loss"]
+__all__ = ["EventMerge", "class_entropy", "event_loss"]
 
 
 class EventMerge:
@@ -28,6 +28,7 @@ class EventMerge:
         self.teacher = Merge(classes.teacher, classes.num_classes, device)
         aligned = self.teacher.rank[self.student.order]
         # Merged columns are in the student's order; a class beyond the last one keeps its number.
+        self.class_of = torch.from_numpy(classes.student).to(device)
         self.rank = torch.cat([self.student.rank, self.student.rank.new_tensor([classes.num_classes])])
         self.other = classes.other
         self._aligned = None if torch.equal(aligned, torch.arange(len(aligned), device=aligned.device)) else aligned
@@ -89,6 +90,51 @@ def event_loss(
     rows = _EventRows(classes, named(divergence), check_temperature(temperature))
     sides = both_sides(hidden, head, teacher_hidden, teacher_head, classes.num_tokens)
     return stream(rows, sides, weights=weights, num_items=num_items, block_bytes=block_bytes)[0]
+
+
+def class_entropy(
+    hidden: Tensor,
+    head: Head,
+    labels: Tensor,
+    classes: EventMerge,
+    *,
+    num_items: Tensor | float | None = None,
+    block_bytes: int | None = None,
+) -> Tensor:
+    """``sum_b -log Q(c(y_b)) / num_items``: what of the cross-entropy is about classes.
+
+    Args:
+        hidden: (N, H) student's hidden states.
+        head: (V, H); rows beyond the vocabulary are left out of the softmax.
+        labels: (N,) int64 ids that are in a class.
+        classes: from ``common_classes``.
+        num_items: N by default.
+        block_bytes: memory of a block of logits.
+
+    Raises:
+        ValueError: a head with fewer rows than its vocabulary.
+    """
+    side = Side(hidden, cut_head(head, classes.num_tokens[0], "student"))
+    return stream(_ClassRows(classes, labels), [side], num_items=num_items, block_bytes=block_bytes)[0]
+
+
+class _ClassRows:
+    """Values and gradient of a few rows: those of the forward KL from a teacher that is sure."""
+
+    def __init__(self, classes: EventMerge, labels: Tensor) -> None:
+        self.classes = classes
+        self.columns = classes.student.rank[classes.class_of[labels]]
+
+    def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
+        mine, column = logits[0], self.columns[rows, None]
+        arranged = self.classes.student.arrange(mine)
+        merged, totals = self.classes.student.merge(arranged)
+        values = merged.logsumexp(-1, keepdim=True) - merged.gather(1, column)
+        if gradient:
+            towards = torch.softmax(merged, -1)
+            towards.scatter_add_(1, column, towards.new_full(column.shape, -1))
+            self.classes.student.spread(towards, totals, arranged, mine)
+        return values.T
 
 
 class _EventRows:

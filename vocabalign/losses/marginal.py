@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import sparse
 from torch import Tensor
 
 from vocabalign.losses.checks import both_sides, check_numbers
@@ -14,9 +15,10 @@ from vocabalign.losses.logits import NEVER, Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import Pair
 from vocabalign.losses.prefixes import PrefixMap, PrefixRows
+from vocabalign.losses.sparse_products import to_tensor
 from vocabalign.losses.streaming import stream
 
-__all__ = ["PrefixMerge", "prefix_loss"]
+__all__ = ["PrefixMerge", "PrefixTargets", "prefix_loss"]
 
 
 class PrefixMerge:
@@ -28,6 +30,12 @@ class PrefixMerge:
         rank = np.full(max(prefixes.num_tokens[0], 1) + 1, -1, dtype=np.int64)
         rank[found] = np.arange(len(found))
         self.merge = Merge(rank[prefixes.whole], len(found), device)
+        student = prefixes.whole
+        taking_part = np.flatnonzero(student >= 0)
+        shape = (prefixes.num_tokens[0], prefixes.num_tokens[1])
+        matrix = sparse.csr_matrix((np.ones(len(taking_part)), (student[taking_part], taking_part)), shape=shape)
+        self.sums = {dtype: to_tensor(matrix, dtype, device) for dtype in (torch.float32, torch.float64)}
+        """(V, Vt) which teacher tokens add up to each of the student's."""
         self.unknown = torch.from_numpy(np.flatnonzero(prefixes.whole < 0)).to(device)
         self.identity = self.merge.identity and len(found) == prefixes.num_tokens[0]
         self.columns = torch.from_numpy(found).to(device)[self.merge.order]
@@ -104,35 +112,32 @@ def prefix_loss(
         )
     check_numbers(rest_log_probs, "teacher's log-probabilities")
     sides = both_sides(hidden, head, teacher_hidden, teacher_head, prefixes.num_tokens)
-    loss = _PrefixLoss(rows, prefixes, rest_log_probs, named(divergence))
+    loss = _PrefixLoss(PrefixTargets(rows, prefixes, rest_log_probs), named(divergence))
     return stream(loss, sides, weights=weights, num_items=num_items, block_bytes=block_bytes)[0]
 
 
-class _PrefixLoss:
-    """Values and gradient of a few rows."""
+class PrefixTargets:
+    """p~ of a few rows, from the teacher's logits.
 
-    def __init__(self, rows: PrefixRows, prefixes: PrefixMerge, rest: Tensor, divergence: Divergence) -> None:
-        self.rows, self.prefixes, self.divergence = rows, prefixes, divergence
+    Args:
+        rows: all rows, aligned ones first.
+        prefixes: of the two vocabularies.
+        rest: (M,) log-probabilities of the further tokens of spans.
+    """
+
+    def __init__(self, rows: PrefixRows, prefixes: PrefixMerge, rest: Tensor) -> None:
+        self.rows, self.prefixes = rows, prefixes
         self.num_aligned = int((rows.prefix < 0).sum())
         self.moves = bool((rows.moved_to >= 0).any())
         total = torch.zeros(len(rows.pairs), dtype=torch.float64 if rest.device.type != "mps" else rest.dtype)
         self.rest = total.to(rest.device).index_add_(0, rows.rest_owner, rest.detach().to(total.dtype))
 
-    def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
-        mine, theirs = logits
+    def __call__(self, theirs: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
+        """(C, V) logits of p~, and (C,) the share R of the probability that it has; None where that is all."""
         target, residual = self._targets(theirs, rows)
         if self.moves:
             self._move(target, residual, theirs, rows)
-        highest = target.amax(-1)
-        values, towards = self.divergence(Pair.from_logits(mine, target))
-        if residual is not None:
-            # The likeliest token tells what the target was divided by.
-            resolved = torch.sigmoid(highest - target.amax(-1) - residual)
-            values = values * resolved
-            towards *= resolved[:, None]
-        if gradient:
-            mine.copy_(towards)
-        return values[None]
+        return target, None if residual is None else torch.sigmoid(target.logsumexp(-1) - residual)
 
     def _targets(self, theirs: Tensor, rows: slice) -> tuple[Tensor, Tensor | None]:
         """(C, V) logits of p~, and (C,) those of the residual; None where there is none."""
@@ -184,6 +189,24 @@ class _PrefixLoss:
         if residual is not None:
             _take(residual, (at[~known],), mass[~known])
         target[at, to] = torch.logaddexp(target[at, to], mass)
+
+
+class _PrefixLoss:
+    """Values and gradient of a few rows."""
+
+    def __init__(self, targets: PrefixTargets, divergence: Divergence) -> None:
+        self.targets, self.divergence = targets, divergence
+
+    def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
+        mine, theirs = logits
+        target, resolved = self.targets(theirs, rows)
+        values, towards = self.divergence(Pair.from_logits(mine, target))
+        if resolved is not None:
+            values = values * resolved
+            towards *= resolved[:, None]
+        if gradient:
+            mine.copy_(towards)
+        return values[None]
 
 
 def _take(logits: Tensor, at: tuple[Tensor, ...], mass: Tensor) -> None:

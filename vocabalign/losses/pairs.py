@@ -39,6 +39,14 @@ class Pair:
         pair.student, pair.teacher, pair.labels = student, teacher, labels
         return pair
 
+    @classmethod
+    def from_target(cls, student: Tensor, p: Tensor) -> Pair:
+        """From (C, K) logits, which are overwritten with log-probabilities, and the teacher's probabilities."""
+        pair = cls.__new__(cls)
+        pair.q, pair.p = normalise_(student), p
+        pair.student, pair.teacher, pair.labels = student, p.log().clamp_(min=NEVER), None
+        return pair
+
     @cached_property
     def q(self) -> Tensor:
         """(C, K) student's probabilities."""

@@ -107,8 +107,9 @@ class DistillConfig(StageConfig):
     takes ``token`` where every id means the same, else what the two tokenizers' coverage speaks for, and says why."""
     divergence: Divergence = "forward-kl"
     """What is minimised between teacher and student distributions."""
-    distillation_weight: float = Field(default=0.5, ge=0, le=1)
-    """Weight of the teacher; the rest is cross-entropy. 0 is direct tuning: the control."""
+    distillation_weight: float | None = Field(default=None, ge=0, le=1)
+    """Weight of the teacher; the rest is cross-entropy. 0 is direct tuning: the control. By default 0.9 where the
+    teacher's distribution stands for the label (``token``, ``event``, ``prefixes``), 0.5 for other losses."""
     temperature: float = Field(default=1.0, gt=0)
     """Both distributions are softened by it; the divergence is multiplied by its square."""
     teacher_weights: list[float] = []
@@ -129,6 +130,9 @@ class DistillConfig(StageConfig):
     """What the teacher writes for the loss ``sentence``."""
     check_teacher: bool = True
     """Score teacher and student on a sample of the text beforehand, and warn where the teacher is the worse."""
+    calibrate_teacher: bool = True
+    """Correct how often the teacher expects each token by how often it is there, on a sample of the corpus: for a
+    teacher whose own text looked otherwise (line ends, quotation marks, another language). Of models that are run."""
     train: Literal["everything", "lora"] = "everything"
     """All parameters, or LoRA adapters beside the body's matrices alone; they are merged into the model that is
     written."""

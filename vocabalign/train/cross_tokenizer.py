@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 
 from vocabalign.losses.fused import fused_loss
+from vocabalign.losses.logits import Head
+from vocabalign.train.completed_terms import COMPLETED, Text
 from vocabalign.train.coverage import Coverage
 from vocabalign.train.data import Fragment
 from vocabalign.train.head import hidden_states, read_head
@@ -54,6 +56,8 @@ def _bound(name: str, tables: Tables) -> Prepare:
 class AlignedDistillation:
     """``(1 - w) CE + w sum over teachers and losses of share c D``, every part a mean over its own places.
 
+    Losses of distributions over the student's next token are completed by the text: their places are all labels.
+
     Attributes:
         teachers: at least one.
         weight: w.
@@ -73,42 +77,80 @@ class AlignedDistillation:
         said = [taught.say(lesson, taught.tables, device) for taught, lesson in zip(self.teachers, batch["teachers"])]
         hidden = hidden_states(model, batch["input_ids"], batch.get("position_ids"))
         head = read_head(model)
-        parts: dict[str, Tensor] = {}
-        if self.weight < 1:
-            parts["cross_entropy"] = fused_loss(hidden, head, batch["labels"], num_items=num_items).loss
-        distillation = self.lessons(hidden.flatten(0, 1), head, said, batch["teachers"], num_items)
-        loss = self.weight * distillation
-        if self.weight < 1:
-            loss = loss + (1 - self.weight) * parts["cross_entropy"]
+        loss, entropy, distillation = self.mixed(
+            hidden.flatten(0, 1), head, batch["labels"].flatten(), said, batch["teachers"], num_items
+        )
+        parts = {} if entropy is None else {"cross_entropy": entropy}
         return {"loss": loss, **parts, "distillation": distillation}
 
-    def lessons(
+    def mixed(
         self,
         hidden: Tensor,
-        head: Any,
+        head: Head,
+        labels: Tensor,
         said: Sequence[TeacherRows],
         batches: Sequence[TeacherBatch],
         num_items: Any,
-    ) -> Tensor:
-        """The teachers' part alone.
+    ) -> tuple[Tensor, Tensor | None, Tensor]:
+        """Text and teachers together: the loss, and its two parts for the log, the first None where it has no weight.
 
         Args:
             hidden: (N, H) of the student.
             head: of the student.
+            labels: (N,) of the text.
             said: by each teacher.
             batches: each teacher's side.
             num_items: labels over accumulated batches and ranks.
         """
+        # The first loss that can takes the cross-entropy with it, from the same logits.
+        open_weight, entropy = 1 - self.weight, None
+        loss = distillation = hidden.new_zeros((), dtype=torch.float32)
+        for taught, name, factor, lesson, rows in self._terms(hidden, head, said, batches):
+            weight = self.weight * taught.share * factor
+            if name in COMPLETED and weight:
+                text = Text(labels, open_weight, weight, num_items)
+                together, found, value = COMPLETED[name](lesson, rows, text)
+                loss = loss + together.to(loss.dtype)
+                if open_weight:
+                    open_weight, entropy = 0.0, found.detach()
+            else:
+                items = num_items * TERMS[name].places(taught.coverage)
+                value = TERMS[name].loss(lesson, rows, items)
+                loss = loss + weight * value.to(loss.dtype)
+            distillation = distillation + taught.share * factor * value.detach().to(loss.dtype)
+        if open_weight:
+            alone = fused_loss(hidden, head, labels, num_items=num_items).loss
+            loss, entropy = loss + open_weight * alone, alone.detach()
+        return self._differentiable(loss, hidden), entropy, distillation
+
+    def lessons(
+        self,
+        hidden: Tensor,
+        head: Head,
+        said: Sequence[TeacherRows],
+        batches: Sequence[TeacherBatch],
+        num_items: Any,
+    ) -> Tensor:
+        """The teachers' part alone, with nothing from the text: what the student wrote itself is no example."""
         total = hidden.new_zeros((), dtype=torch.float32)
+        for taught, name, factor, lesson, rows in self._terms(hidden, head, said, batches):
+            value = TERMS[name].loss(lesson, rows, num_items * TERMS[name].places(taught.coverage))
+            total = total + taught.share * factor * value.to(total.dtype)
+        return self._differentiable(total, hidden)
+
+    def _terms(
+        self, hidden: Tensor, head: Head, said: Sequence[TeacherRows], batches: Sequence[TeacherBatch]
+    ) -> Iterator[tuple[Taught, str, float, Lesson, Any]]:
+        """Teacher, name and coefficient of each loss, what it works on, and its rows on the device."""
         for taught, rows, batch in zip(self.teachers, said, batches):
             lesson = Lesson(hidden, head, rows, taught.tables, self.divergence, self.temperature)
             for name, factor in taught.terms:
-                term = TERMS[name]
-                items = num_items * term.places(taught.coverage)
-                value = term.loss(lesson, to_device(batch.rows[name], hidden.device), items)
-                total = total + taught.share * factor * value.to(total.dtype)
+                yield taught, name, factor, lesson, to_device(batch.rows[name], hidden.device)
+
+    @staticmethod
+    def _differentiable(loss: Tensor, hidden: Tensor) -> Tensor:
         # Where nothing lines up there is still a gradient, of zeros.
-        return total + hidden.float().sum() * 0.0 if not total.requires_grad else total
+        return loss if loss.requires_grad else loss + hidden.float().sum() * 0.0
 
 
 class TeacherSides:

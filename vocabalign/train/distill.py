@@ -21,13 +21,14 @@ from vocabalign.train.difference_sampling import choose_documents
 from vocabalign.train.distill_sources import Source, check_config, is_server, is_unified, read_sources
 from vocabalign.train.lesson_plan import LessonPlan, cache_folder, make_plan, say_alignment, with_cache
 from vocabalign.train.lesson_sides import make_extend
-from vocabalign.train.loss_choice import SENTENCE
+from vocabalign.train.loss_choice import SENTENCE, TOKEN, weight_of
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.on_policy import Listener, OnPolicy
 from vocabalign.train.output import write_model
 from vocabalign.train.run import Run, Trainee, is_main, main_first, open_run, read_trainee
 from vocabalign.train.schedule import Extend, Part, context_of, read_blocks, train_parts
 from vocabalign.train.sentence_level import write_corpus
+from vocabalign.train.teacher_calibration import calibrate
 from vocabalign.train.teacher_check import check_teachers
 from vocabalign.train.teachers import RunningTeacher, check_teacher_context, read_teacher
 from vocabalign.train.trainer import Objective
@@ -107,13 +108,13 @@ def _unified(config: DistillConfig, run: Run, trainee: Trainee, context: int, so
     """One teacher that reads the student's own tokens: both losses in one pass over the student's logits."""
     teacher = _read_teacher(config, source)
     _check(config, run, trainee, [source], [teacher])
+    _calibrate(config, run, [source], [teacher])
     run.metrics["loss"] = ["token (every id means the same on both sides)"]
     config = _chosen(config, run, trainee, source, teacher)
 
     def objective(device: torch.device) -> Objective:
-        return Distillation(
-            teacher, config.divergence, config.distillation_weight, config.temperature, len(trainee.vocabulary)
-        )
+        weight = weight_of(config.distillation_weight, [TOKEN])
+        return Distillation(teacher, config.divergence, weight, config.temperature, len(trainee.vocabulary))
 
     _train(config, run, trainee, context, objective)
 
@@ -121,6 +122,7 @@ def _unified(config: DistillConfig, run: Run, trainee: Trainee, context: int, so
 def _aligned(config: DistillConfig, run: Run, trainee: Trainee, context: int, sources: Sequence[Source]) -> None:
     plan = make_plan(config, run, trainee, sources)
     _check(config, run, trainee, sources, plan.running)
+    _calibrate(config, run, sources, plan.running)
     chosen = _chosen(config, run, trainee, sources[0], plan.running[0])
     plan.config = chosen
     extend = make_extend(plan, run, trainee, context)
@@ -180,6 +182,18 @@ def _check(
 ) -> None:
     if config.check_teacher and is_main():
         run.metrics.update(check_teachers(config, trainee, sources, running))
+
+
+def _calibrate(
+    config: DistillConfig, run: Run, sources: Sequence[Source], running: Sequence[RunningTeacher | None]
+) -> None:
+    """Every rank by itself: the sample is the same on all."""
+    if not config.calibrate_teacher:
+        return
+    for source, teacher in zip(sources, running):
+        if teacher is not None and not teacher.own:
+            moved = calibrate(config, teacher, source.vocabulary)
+            run.metrics.setdefault("teacher_calibration", []).append(moved)
 
 
 def _chosen(

@@ -21,6 +21,7 @@ from vocabalign.train.coverage import Coverage, measure_coverage
 from vocabalign.train.cross_tokenizer import AlignedDistillation, Say, Taught
 from vocabalign.train.distill_sources import Source, choose, warn_of_looks
 from vocabalign.train.lesson_tables import Tables
+from vocabalign.train.loss_choice import weight_of
 from vocabalign.train.run import Run, Trainee, is_main
 from vocabalign.train.teacher_side import TeacherSide
 from vocabalign.train.teachers import (
@@ -58,7 +59,8 @@ class LessonPlan:
         for taught in self.taught:
             taught.tables.device = device
         config = self.config
-        return AlignedDistillation(self.taught, config.distillation_weight, config.divergence, config.temperature)
+        weight = weight_of(config.distillation_weight, (name for taught in self.taught for name, _ in taught.terms))
+        return AlignedDistillation(self.taught, weight, config.divergence, config.temperature)
 
 
 def make_plan(config: DistillConfig, run: Run, trainee: Trainee, sources: Sequence[Source]) -> LessonPlan:

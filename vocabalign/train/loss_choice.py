@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from vocabalign.errors import ConfigError
@@ -12,6 +13,9 @@ TOKEN, SENTENCE, AUTO = "token", "sentence", "auto"
 # Across tokenizers; ``token`` needs one vocabulary, ``sentence`` none of the teacher's distribution.
 ACROSS = ("event", "chunks", "prefixes", "projection", "uld", "gold", "hidden")
 NAMES = (TOKEN, *ACROSS)
+# Completed by the text at every label: the teacher's share may be large. Others are added to the cross-entropy.
+COMPLETED_BY_TEXT = (TOKEN, "event", "prefixes")
+WEIGHT, WEIGHT_ADDED = 0.9, 0.5
 # What of a teacher each kind of cache keeps, and the losses that this is enough for.
 LOSSES_OF_KIND: dict[str, tuple[str, ...]] = {
     "online": NAMES,
@@ -102,7 +106,14 @@ def choose_loss(coverage: Coverage, kind: str = "online", *, lexicon: bool = Fal
             f"the student's tokens are shorter: byte prefixes tell {coverage.prefix_rate:.2f} of its next tokens "
             f"({coverage.prefix_agreement:.1%} agree), starts that meet only {coverage.alignment_rate:.2f}",
         )
-    return LossChoice((("event", 1.0), ("chunks", 1.0)), events)
+    return LossChoice((("event", 1.0),), events)
+
+
+def weight_of(weight: float | None, names: Iterable[str]) -> float:
+    """The teachers' share of the loss: as configured, or what suits the losses."""
+    if weight is not None:
+        return weight
+    return WEIGHT if all(name in COMPLETED_BY_TEXT for name in names) else WEIGHT_ADDED
 
 
 def check_known(terms: tuple[tuple[str, float], ...], kind: str, one_vocabulary: bool, lexicon: bool) -> None:

@@ -2,7 +2,8 @@
 
 Every term is the mean over its places: over aligned starts for distributions, over bytes for chunks. Across accumulated
 batches and ranks it is divided by the number of labels times the places for each label that a sample of the text has,
-so that gradients add up exactly and a coefficient means the same for every pair of tokenizers.
+so that gradients add up exactly and a coefficient means the same for every pair of tokenizers. On the corpus some are
+completed by the text instead (``completed_terms``): then their places are all labels.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from vocabalign.losses.sparse import sampled_loss, top_loss
 from vocabalign.losses.sparse_events import sampled_event_loss, top_event_loss
 from vocabalign.losses.targets import SampledTargets, TopTargets
 from vocabalign.losses.uld import uld_loss
+from vocabalign.train.completed_terms import cut
 from vocabalign.train.coverage import Coverage
 from vocabalign.train.lesson_tables import Tables
 from vocabalign.train.pieces import Piece
@@ -121,14 +123,12 @@ def _token(lesson: Lesson, rows: Starts, num_items: Any) -> Tensor:
     shared = len(lesson.tables.student)
     if lesson.teacher.kind == "top-k":
         top = lesson.teacher.top(theirs)
-        head = _cut(lesson.head, shared)
+        head = cut(lesson.head, shared)
         return top_loss(
             mine, head, rows.labels, top, divergence=lesson.divergence, temperature=lesson.temperature, **options
         ).loss
     if lesson.teacher.kind == "sampled":
-        return sampled_loss(
-            mine, _cut(lesson.head, shared), rows.labels, lesson.teacher.sampled(theirs), **options
-        ).loss
+        return sampled_loss(mine, cut(lesson.head, shared), rows.labels, lesson.teacher.sampled(theirs), **options).loss
     return fused_loss(
         mine,
         lesson.head,
@@ -140,10 +140,6 @@ def _token(lesson: Lesson, rows: Starts, num_items: Any) -> Tensor:
         shared_rows=shared,
         **options,
     ).loss
-
-
-def _cut(head: Head, rows: int) -> Head:
-    return Head(head.weight, head.bias, head.scale, head.softcap, min(rows, head.num_rows), head.masked)
 
 
 def _event(lesson: Lesson, rows: Starts, num_items: Any) -> Tensor:

@@ -74,7 +74,7 @@ def check_teachers(
             continue
         name = "teacher_bits_per_byte" if len(sources) == 1 else f"teacher_{number}_bits_per_byte"
         found[name] = round(theirs, 4)
-        if theirs > mine and config.distillation_weight:
+        if theirs > mine and config.distillation_weight != 0:
             logger.warning(
                 "The teacher %s is worse than the student: %.4f bits per byte against %.4f on %s. The student will be "
                 "taught to be worse; take a better teacher, or train directly (distillation_weight=0).",
