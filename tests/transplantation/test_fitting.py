@@ -9,7 +9,6 @@ from tests.conftest import TEXT
 from tests.transplantation.builders import build, target_tokenizer
 from vocabalign.stages import TransplantConfig
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.transplantation.calibration import _Draw
 from vocabalign.transplantation.checkpoint import open_checkpoint
 from vocabalign.transplantation.fitting import Fitter, Made, _gain
 from vocabalign.transplantation.running import Body, cut_documents
@@ -103,23 +102,6 @@ def test_the_gain_before_the_first_block_is_found():
     embedding = torch.randn(20, 8)
     ids = [np.array([1, 2, 3]), np.array([4, 4])]
     assert _gain([embedding[row] * 3.5 for row in ids], embedding, ids) == pytest.approx(3.5)
-
-
-def test_texts_are_drawn_evenly_and_whatever_their_order():
-    texts = [f"document {number}" * (1 + number % 3) for number in range(500)]
-
-    def drawn(order):
-        draw = _Draw(2_000)
-        for text in order:
-            draw.add(text)
-        return draw.texts()
-
-    found = drawn(texts)
-    assert found == drawn(texts[::-1]) == drawn(texts * 2)
-    assert 2_000 <= sum(len(text.encode()) for text in found) < 2_100
-    numbers = [int(text.split("document ")[1]) for text in found]
-    assert min(numbers) < 100 and max(numbers) > 400
-    assert len(drawn(texts[:3])) == 3
 
 
 @pytest.mark.parametrize("name", ["llama", "llama-tied", "phi"])

@@ -10,10 +10,8 @@ hidden states have the same projection, 1.
 
 from __future__ import annotations
 
-import heapq
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from hashlib import blake2b
 from pathlib import Path
 from typing import Any, cast
 
@@ -23,11 +21,12 @@ import torch
 from vocabalign.models import context_length, load_model
 from vocabalign.text.batches import in_batches
 from vocabalign.text.vocabulary import Vocabulary
+from vocabalign.transplantation.drawing import SAMPLE_CHARACTERS, Draw, parts_of
 from vocabalign.transplantation.rows import Pieces, mean_row
 
 TARGET_SMOOTHING, SOURCE_SMOOTHING = 0.02, 1.0
 _BLOCK_ROWS = 8192
-SAMPLE_BYTES, SAMPLE_CHARACTERS = 20_000, 4_000
+SAMPLE_BYTES = 20_000
 # Text to fit rows on, at most; how much of it is read depends on the model.
 FITTING_BYTES = 400_000
 _RIDGE = 1e-3
@@ -46,7 +45,7 @@ class CorpusCounts:
         target: (T,) int64, uses of each target token.
         sample: the beginnings of the first documents, about ``SAMPLE_BYTES``.
         num_documents: documents read; an EOS is counted at the end of each.
-        fitting: beginnings of documents from all over the corpus, about ``FITTING_BYTES``.
+        fitting: documents, long ones in parts, from all over the corpus, about ``FITTING_BYTES``.
     """
 
     source: np.ndarray
@@ -68,14 +67,15 @@ def count_corpus(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -
     sample: list[str] = []
     num_documents = 0
     room = SAMPLE_BYTES
-    drawn = _Draw(FITTING_BYTES)
+    drawn = Draw(FITTING_BYTES)
     for batch in in_batches(texts):
         num_documents += len(batch)
         for name, vocabulary in (("source", source), ("target", target)):
             ids = np.fromiter((i for row in vocabulary.encode_batch(batch) for i in row), np.int64)
             counts[name] += np.bincount(ids, minlength=len(vocabulary))
         for text in batch:
-            drawn.add(text[:SAMPLE_CHARACTERS])
+            for part in parts_of(text):
+                drawn.add(part)
             if room > 0:
                 sample.append(text[:SAMPLE_CHARACTERS])
                 room -= len(sample[-1].encode())
@@ -83,34 +83,6 @@ def count_corpus(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -
         if "eos" in vocabulary.roles:
             counts[name][vocabulary.roles["eos"]] += num_documents
     return CorpusCounts(counts["source"], counts["target"], sample, num_documents, drawn.texts())
-
-
-class _Draw:
-    """Texts of about so many bytes, drawn evenly from a stream of unknown length and whatever its order.
-
-    Those with the smallest hashes stay, so the same corpus gives the same texts, and each text is drawn once.
-    """
-
-    def __init__(self, num_bytes: int) -> None:
-        self._room = num_bytes
-        self._kept: list[tuple[int, str]] = []
-        self._hashes: set[int] = set()
-
-    def add(self, text: str) -> None:
-        data = text.encode()
-        number = int.from_bytes(blake2b(data, digest_size=8).digest())
-        if not data or number in self._hashes or (self._room < 0 and number > -self._kept[0][0]):
-            return
-        heapq.heappush(self._kept, (-number, text))
-        self._hashes.add(number)
-        self._room -= len(data)
-        while self._room < 0 and self._room + len(self._kept[0][1].encode()) <= 0 and len(self._kept) > 1:
-            number, dropped = heapq.heappop(self._kept)
-            self._hashes.discard(-number)
-            self._room += len(dropped.encode())
-
-    def texts(self) -> list[str]:
-        return [text for _, text in sorted(self._kept, reverse=True)]
 
 
 def count_shift(pieces: Pieces, counts: CorpusCounts) -> np.ndarray:
