@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from vocabalign.lexicon import Evidence
-from vocabalign.report.blocks import Shares, Table
+from vocabalign.report.blocks import Paragraph, Shares, Table
 from vocabalign.report.collect import collect_run
-from vocabalign.report.rows import KIND_NAMES, doubt_blocks, hub_blocks, kind_name, row_blocks
+from vocabalign.report.rows import KIND_NAMES, doubt_blocks, fit_blocks, hub_blocks, kind_name, row_blocks
 from vocabalign.transplantation.sources import TokenClass
 
 
@@ -43,3 +43,16 @@ def test_hubs_lead_several(run):
     table = next(hub_blocks(run))
     counts = [int(row[1]) for row in table.rows]
     assert counts == sorted(counts, reverse=True) and counts[-1] > 1
+
+
+def test_what_fitting_gave_and_what_tying_cost(run):
+    (transplant,) = [artefact for artefact in run.artefacts if artefact.stage == "transplant"]
+    scores = {"plain": 2.5, "inputs": 2.25, "heads": 2.0}
+    transplant.manifest["metrics"]["fitted"] = {"held_out_bits_per_byte": scores, "tying_cost_bits_per_byte": 0.125}
+    table, told = fit_blocks(run)
+    assert isinstance(table, Table) and [row[1] for row in table.rows] == ["2.5000", "2.2500", "2.0000"]
+    assert isinstance(told, Paragraph) and "+0.1250" in told.text
+    transplant.manifest["metrics"]["fitted"]["tying_cost_bits_per_byte"] = None
+    assert [type(block) for block in fit_blocks(run)] == [Table]
+    del transplant.manifest["metrics"]["fitted"]
+    assert not list(fit_blocks(run))

@@ -18,6 +18,7 @@ def test_what_it_says(tmp_path):
     metrics = {
         "rows": 1000, "tokens": 990, "classes": {"identical": 900, "mean": 90, "padding": 10, "role": 0},
         "input_rows": "last", "head_rows": "first", "head_calibrated": False, "tied": True, "corpus_share_copied": 0.5,
+        "fitted": {"held_out_bits_per_byte": {"plain": 2.5, "heads": 2.25}, "tying_cost_bits_per_byte": 0.125},
     }  # fmt: skip
     (tmp_path / "out").mkdir()
     write_transplant_card(tmp_path / "out", config, "models/large", metrics)
@@ -25,6 +26,8 @@ def test_what_it_says(tmp_path):
     assert "# small with the vocabulary of large" in text and ModelCard(text).data.license == "mit"
     assert "| rows copied from the token with the same bytes | 900 |" in text and "role" not in text.partition("##")[2]
     assert "not calibrated; one matrix for both" in text and "these were kept: 0." in text and "50.00%" in text
+    assert "| bits per byte of documents not fitted on, after it | 2.2500 |" in text
+    assert "| of which one matrix for both costs | +0.1250 |" in text
 
 
 def test_every_class_has_words():

@@ -23,6 +23,13 @@ KIND_NAMES = {
     "similarity": "a mixture of similar tokens",
     "drawn": "drawn at random or zero",
 }
+# Steps of fitting, in their order.
+FIT_STEPS = {
+    "plain": "made from source rows and counts",
+    "inputs": "and embedding rows fitted to hidden states",
+    "expectation": "and tokens expected as often as used",
+    "heads": "and head rows fitted to what the source expects",
+}
 LEAST_CERTAIN = 20
 HUBS = 20
 MAX_SCRIPTS = 30
@@ -58,6 +65,27 @@ def row_blocks(run: Run) -> Iterator[Block]:
             [kind_name(kind) for kind in kinds],
             [(script, [counts[kind] for kind in kinds]) for script, counts in shown],
         )
+
+
+def fit_blocks(run: Run) -> Iterator[Block]:
+    """What fitting rows to the source model gave on documents that it did not see, and what tying cost."""
+    for artefact in run.artefacts:
+        fitted = (artefact.manifest.get("metrics") or {}).get("fitted")
+        if not isinstance(fitted, dict):
+            continue
+        scores = fitted.get("held_out_bits_per_byte") or {}
+        rows = [(name, number(scores[key], 4)) for key, name in FIT_STEPS.items() if key in scores]
+        caption = (
+            f"Bits per byte of {artefact.name} on documents of the corpus that its rows were not fitted on; a step "
+            "that did not help was not kept."
+        )
+        yield Table(caption, ("Rows", "Bits per byte"), rows, frozenset({1}))
+        cost = fitted.get("tying_cost_bits_per_byte")
+        if cost is not None:
+            yield Paragraph(
+                f"{artefact.name} has one matrix for embedding and head. On these documents that costs {cost:+.4f} "
+                "bits per byte against two matrices fitted in the same way (untie)."
+            )
 
 
 def doubt_blocks(run: Run) -> Iterator[Block]:

@@ -46,6 +46,13 @@ def write_transplant_card(folder: Path, config: TransplantConfig, target: str, m
     measures += [(f"rows {CLASS_NAMES.get(name, name)}", count) for name, count in counts.items() if count]
     if "corpus_share_copied" in metrics:
         measures.append(("share of running tokens whose rows are copied", f"{metrics['corpus_share_copied']:.2%}"))
+    fitted = metrics.get("fitted") or {}
+    if fitted.get("held_out_bits_per_byte"):
+        scores = fitted["held_out_bits_per_byte"]
+        measures.append(("bits per byte of documents not fitted on, before fitting", f"{scores['plain']:.4f}"))
+        measures.append(("bits per byte of documents not fitted on, after it", f"{min(scores.values()):.4f}"))
+    if fitted.get("tying_cost_bits_per_byte") is not None:
+        measures.append(("of which one matrix for both costs", f"{fitted['tying_cost_bits_per_byte']:+.4f}"))
     write_card(
         folder,
         config.source,
