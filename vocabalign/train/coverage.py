@@ -40,7 +40,7 @@ class Coverage:
         teacher_tokens: tokens of the teacher.
         starts: places where a token of both sides begins.
         exact_agreement: share of the starts at which the next tokens are the same bytes.
-        prefix_agreement: the same for the longest student token that the teacher's token begins with.
+        prefix_agreement: the same for the student token that the teacher's token begins with.
         event_agreement: the same for the classes of ``common_classes``.
         prefix_starts: starts of student tokens at which the teacher's distribution can be marginalised.
         classes: events that both vocabularies can tell apart.
