@@ -129,7 +129,7 @@ def step(trainee, objective, batch) -> Callable[[], object]:  # noqa: ANN001
 
 
 def show(steps: dict[str, tuple[Callable[[], object], str]], rounds: int) -> None:
-    """Medians over rounds in which every step had its turn; the ratio to what is allowed."""
+    """Medians over rounds in which every step had its turn; of the ratios to what is allowed in the same round."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for number in range(rounds + 1):
         for name, (function, _) in steps.items():
@@ -137,14 +137,16 @@ def show(steps: dict[str, tuple[Callable[[], object], str]], rounds: int) -> Non
             function()
             if number:  # the first round warms up
                 seconds[name].append(time.process_time() - started)
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
     for name, (_, limit) in steps.items():
         group = name.partition(":")[0]
-        line = f"{name:<36}{medians[name] * 1000:9.1f} ms of the processor"
+        line = f"{name:<36}{statistics.median(seconds[name]) * 1000:9.1f} ms of the processor"
         if limit:
-            allowed = medians[f"{group}: cross-entropy"] + (medians[f"{group}: teacher"] if limit == "teacher" else 0)
+            # Within each round, because the machine is not equally fast in all of them.
+            alone = zip(seconds[f"{group}: cross-entropy"], seconds[f"{group}: teacher"], strict=True)
+            allowed = [student + (teacher if limit == "teacher" else 0) for student, teacher in alone]
+            ratio = statistics.median(a / b for a, b in zip(seconds[name], allowed, strict=True))
             what = "student's step + teacher's pass" if limit == "teacher" else "student's step"
-            line += f"   {medians[name] / allowed:5.2f} of the {what}"
+            line += f"   {ratio:5.2f} of the {what}"
         print(line, flush=True)
 
 

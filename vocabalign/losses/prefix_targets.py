@@ -68,7 +68,7 @@ class PrefixProbabilities:
         known = p.new_zeros(len(theirs))
         edge = self.prefix[rows] < 0
         at = edge.nonzero().squeeze(1)
-        target[at] = times(self.matrix, p if len(at) == len(p) and len(at) == len(theirs) else p[owner[at]])
+        target[at] = times(self.matrix, p)[owner[at]]
         known[at] = target[at].sum(1)
         inside = (~edge).nonzero().squeeze(1)
         if len(inside):
