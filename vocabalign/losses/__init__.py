@@ -17,7 +17,8 @@ Across two tokenizers, on texts that ``aligned`` has lined up at their bytes:
 
 * ``classes`` and ``events``: event-KL, a divergence over classes of tokens that both vocabularies can tell apart.
 * ``likelihood`` and ``chunks``: approximate likelihood matching of the stretches between common ends.
-* ``prefixes`` and ``marginal``: the teacher's distribution, marginalised to the student's next token by byte prefixes.
+* ``prefixes``, ``marginal`` and ``prefix_targets``: the teacher's distribution as one over the student's next token.
+* ``completed_events`` and ``prefix_mixture``: either with the cross-entropy, every label counting once.
 * ``projection``: a divergence through a lexicon. ``hidden``: hidden states at common ends.
 * ``uld`` and ``gold``: sorted probabilities and their mixture with shared tokens, for comparison.
 

@@ -77,7 +77,7 @@ class Coverage:
 
     @property
     def prefix_rate(self) -> float:
-        """Places where byte prefixes tell the student's next token, for each of its tokens."""
+        """Places where cuts of the teacher's tokens tell the student's next token, for each of its tokens."""
         return self.prefix_starts / max(1, self.student_tokens)
 
     @property

@@ -86,10 +86,10 @@ def _rows(result: dict[str, Any]) -> list[tuple[str, str]]:
         ("bytes in a token of the teacher", f"{result['bytes_per_teacher_token']:.2f}"),
         ("aligned starts for each token of the student", f"{result['alignment_rate']:.3f}"),
         ("next tokens agree: the same bytes", f"{result['exact_agreement']:.1%}"),
-        ("next tokens agree: byte prefixes", f"{result['prefix_agreement']:.1%}"),
+        ("next tokens agree: the student's cut of the teacher's", f"{result['prefix_agreement']:.1%}"),
         ("next tokens agree: common classes", f"{result['event_agreement']:.1%}"),
         ("common classes", f"{result['classes']:,}"),
-        ("starts that byte prefixes tell, for each token of the student", f"{result['prefix_rate']:.3f}"),
+        ("starts that such cuts tell, for each token of the student", f"{result['prefix_rate']:.3f}"),
         ("chunks of one token on both sides", f"{result['one_to_one']:.1%}"),
         ("bytes in a chunk", f"{result['bytes_per_chunk']:.2f}"),
     ]

@@ -103,8 +103,8 @@ def choose_loss(coverage: Coverage, kind: str = "online", *, lexicon: bool = Fal
     if dense and coverage.prefix_rate > coverage.alignment_rate:
         return LossChoice(
             (("prefixes", 1.0),),
-            f"the student's tokens are shorter: byte prefixes tell {coverage.prefix_rate:.2f} of its next tokens "
-            f"({coverage.prefix_agreement:.1%} agree), starts that meet only {coverage.alignment_rate:.2f}",
+            f"the student's tokens are shorter: its cuts of the teacher's tell {coverage.prefix_rate:.2f} of its next "
+            f"tokens ({coverage.prefix_agreement:.1%} agree), starts that meet only {coverage.alignment_rate:.2f}",
         )
     return LossChoice((("event", 1.0),), events)
 
