@@ -81,7 +81,7 @@ class SelfDistillationOptions(Config):
     fade: bool = True
     """Learn less from the source as the model comes near it, and end it once the model has passed it on the text that
     it is trained on: a source that is bad at a text holds its successor back. Only beside cross-entropy."""
-    fade_from: float = Field(default=1.0, gt=0, le=1)
+    fade_from: float = Field(default=0.1, gt=0, le=1)
     """Share of the lead of the source at the start below which all its weights fall in proportion to the lead."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the text itself."""
