@@ -16,7 +16,7 @@ from vocabalign.transplantation import transplant_stage
 
 LEADS = st.lists(st.floats(-5, 5), min_size=6, max_size=40)
 STEPS = 36
-MORE = dict(rows_learning_rate=2e-3, learning_rate=5e-3)
+MORE = dict(rows_learning_rate=2e-3, learning_rate=5e-3, self_distillation={"fade_from": 1.0})
 
 
 @given(LEADS, st.floats(0.05, 1))
