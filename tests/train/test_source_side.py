@@ -97,3 +97,16 @@ def test_chunks_travel_with_the_batch(sides):
     labels = batch["labels"].flatten()[chunks.student.positions]
     observed = chunks.student.labels
     assert torch.equal(labels[observed >= 0], observed[observed >= 0])
+
+
+@pytest.mark.parametrize("share,rows", [(1.0, 4), (0.75, 3), (0.5, 2), (0.01, 1)])
+def test_a_share_of_the_sequences_is_read_and_what_is_matched_there_is_the_same(sides, share, rows):
+    (mine, a), (theirs, b) = sides
+    trie = Continuations(a, b)
+    whole, some = (list(batches(sides, 24, None, 4, continuations=trie, share=part)) for part in (1.0, share))
+    for one, two in zip(whole, some, strict=True):
+        assert torch.equal(one["input_ids"], two["input_ids"]) and torch.equal(one["labels"], two["labels"])
+        assert len(two["source_ids"]) == rows
+        for name in ("ends", "starts", "continuations"):
+            kept = one[name][one[name][:, 0] < rows * 24]
+            assert torch.equal(kept[:, 0], two[name][:, 0])
