@@ -73,7 +73,7 @@ def csls_one_best(source: np.ndarray, target: np.ndarray, options: argparse.Name
     from vocabalign.alignment.search import SearchOptions
 
     search = SearchOptions(block_mebibytes=options.block_mebibytes, backend=options.backend)
-    csls_top_k(source, target, 1, 10, search, queries=open_targets(len(target)))
+    csls_top_k(source, target, 1, 10, search, queries=open_targets(len(target)), own_mean=False)
 
 
 def tokalign(source: np.ndarray, target: np.ndarray, options: argparse.Namespace) -> None:

@@ -44,6 +44,15 @@ def test_every_way_finds_the_same(way, block_mebibytes):
     assert np.allclose(found[0], expected[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("k", [1, 4])
+def test_a_targets_own_mean_moves_all_its_scores_alike(k):
+    source, target = spaces(3_000, 700)
+    whole, without = (csls_top_k(source, target, k, 10, FLOAT, own_mean=own_mean) for own_mean in (True, False))
+    assert np.array_equal(whole[1], without[1])
+    mean = np.sort(target @ source.T, axis=1)[:, -10:].mean(axis=1)
+    assert np.allclose(without[0] - whole[0], mean[:, None], atol=1e-6)
+
+
 def test_the_precision_that_is_taken_by_itself(monkeypatch):
     for fast in (True, False):
         monkeypatch.setattr(search, "multiplies_integers_fast", lambda fast=fast: fast)

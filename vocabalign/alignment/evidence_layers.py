@@ -151,7 +151,7 @@ class Neighbors:
     Attributes:
         target_ids: (Q,) int64.
         source_ids: (Q, K) int64, best first.
-        scores: (Q, K) float32, by which they are ordered (CSLS or cosine).
+        scores: (Q, K) float32, by which they are ordered (CSLS or cosine), up to a constant of each row.
         cosines: (Q, K) float32.
         support: (Q,) the smaller of the counts of the target token and its best neighbour.
     """

@@ -135,7 +135,9 @@ def find_neighbors(
     keys, queries = space.source[sources], space.target[targets]
     if options.space != "relative" and options.csls_neighbors:
         rows = np.searchsorted(targets, asked)
-        scores, found = csls_top_k(keys, queries, k, options.csls_neighbors, options.search, queries=rows)
+        # Scores are compared within a token's neighbours only, so its own mean does not matter.
+        neighbors, search = options.csls_neighbors, options.search
+        scores, found = csls_top_k(keys, queries, k, neighbors, search, queries=rows, own_mean=False)
     else:
         scores, found = top_k(space.target[asked], keys, k, options.search)
     keys, cosines = unit_rows(keys), np.empty_like(scores)

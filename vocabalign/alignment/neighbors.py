@@ -58,6 +58,7 @@ def csls_top_k(
     search: SearchOptions | None = None,
     *,
     queries: np.ndarray | None = None,
+    own_mean: bool = True,
 ) -> tuple[np.ndarray, np.ndarray]:
     """For each target row the k source rows nearest by cross-domain similarity local scaling.
 
@@ -72,6 +73,8 @@ def csls_top_k(
         csls_neighbors: neighbours over which ``r`` is the mean cosine.
         search: device, memory, library, precision.
         queries: (Q,) target rows to ask for; by default all T. ``r_T`` is over all of them anyway.
+        own_mean: take off ``r_S(t)`` too. It moves all scores of a target alike, so without it the neighbours are the
+            same, and a search is spared.
 
     Returns:
         (Q, k) float32 scores, descending, and (Q, k) int64 source rows.
@@ -83,12 +86,12 @@ def csls_top_k(
     of_source = mean_similarity(source, target, csls_neighbors, search)
     asked = target if queries is None else target[queries]
     # Halved, so that the cosines themselves are the similarities that both rankings share.
-    engine = ExactSearch(source, -of_source.astype(np.float64) / 2, max(k, csls_neighbors), search)
+    most = max(k, csls_neighbors) if own_mean else k
+    engine = ExactSearch(source, -of_source.astype(np.float64) / 2, most, search)
 
     def work(block: ExactSearch) -> tuple[np.ndarray, np.ndarray]:
-        of_target = block.mean_of_nearest(csls_neighbors)
         halves, ids = block.nearest(k, with_offsets=True)
-        return 2 * halves - of_target[:, None], ids
+        return 2 * halves - (block.mean_of_nearest(csls_neighbors)[:, None] if own_mean else 0), ids
 
     return joined(engine.each_block(asked, work), k, len(source))
 
