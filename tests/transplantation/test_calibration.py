@@ -1,7 +1,7 @@
 import numpy as np
 import torch
 
-from vocabalign.transplantation.calibration import CorpusCounts, count_shift, padding_row
+from vocabalign.transplantation.calibration import CorpusCounts, count_shift, padding_row, rank_shift
 from vocabalign.transplantation.rows import Pieces
 
 
@@ -25,3 +25,14 @@ def test_padding_is_as_deep_in_logits_whatever_the_scale():
     direction = torch.tensor([1.0, 0.0, 0.0])
     depths = [(padding_row(head, direction, states, s) - padding_row(head, direction, states, 1e9)) for s in (1, 0.125)]
     torch.testing.assert_close(depths[0][0] * 8, depths[1][0])
+
+
+def test_by_rank_new_tokens_share_what_their_first_piece_has_and_copies_stay():
+    pieces = Pieces.from_lists([[0], [1, 2], [0, 2], [], [0, 1], [1]])
+    new = np.array([False, True, True, False, True, False])
+    shift = rank_shift(pieces, new)
+    assert not shift[~new].any()
+    every = np.exp(rank_shift(pieces, np.ones(6, bool)))
+    np.testing.assert_allclose([every[[0, 2, 4]].sum(), every[[1, 5]].sum()], 1, rtol=1e-6)
+    assert shift[2] > shift[4]  # the earlier id is the commoner token
+    np.testing.assert_allclose(np.exp(shift[[1, 2, 4]]), every[[1, 2, 4]], rtol=1e-6)

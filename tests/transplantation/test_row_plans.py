@@ -57,7 +57,7 @@ def shared(sources: Sources) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("side", ["input", "head"])
-@pytest.mark.parametrize("method", [*ROW_METHODS, "auto", "fvt", "last", "first", "decay"])
+@pytest.mark.parametrize("method", [*ROW_METHODS, "auto", "fvt", "last", "first", "decay", "steep"])
 def test_twins_are_copied_and_every_row_is_finite(method, side, sources, spaces, source):
     plan = plan_rows(method, side, sources, spaces, source)
     made = rows(plan, source)

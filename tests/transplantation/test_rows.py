@@ -18,6 +18,7 @@ def slow_row(pieces, name, side, source):
         "first": [1] + [0] * (count - 1),
         "last": [0] * (count - 1) + [1],
         "decay": [0.5 ** (count - 1 - i if side == "input" else i) for i in range(count)],
+        "steep": [0.15 ** (count - 1 - i if side == "input" else i) for i in range(count)],
     }[name]
     return sum(w * source[p].float() for w, p in zip(weights, pieces, strict=True)) / sum(weights)
 

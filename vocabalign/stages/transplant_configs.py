@@ -17,6 +17,7 @@ RowMethod = Literal[
     "last",
     "first",
     "decay",
+    "steep",
     "fvt",
     "focus",
     "wechsel",

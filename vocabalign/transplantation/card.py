@@ -32,7 +32,9 @@ def write_transplant_card(folder: Path, config: TransplantConfig, target: str, m
         metrics: of ``transplant_model``.
     """
     source, target = Path(str(config.source)).name, Path(target).name
-    calibrated = "calibrated by counting" if metrics["head_calibrated"] else "not calibrated"
+    by = {"counts": "by counting", "ranks": "by the order of the target's ids"}
+    known = by.get(metrics.get("calibrated_by") or "counts")
+    calibrated = f"calibrated {known}" if metrics["head_calibrated"] else "not calibrated"
     ties = "one matrix for both (tied)" if metrics["tied"] else "two matrices"
     done = [
         f"The embedding and head rows of `{source}` were made anew for the tokenizer of `{target}` by "

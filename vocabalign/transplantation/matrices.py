@@ -17,6 +17,7 @@ from vocabalign.transplantation.calibration import (
     constant_direction,
     count_shift,
     padding_row,
+    rank_shift,
 )
 from vocabalign.transplantation.checkpoint import Checkpoint
 from vocabalign.transplantation.fitting import Fitted, Fitter, Made
@@ -102,13 +103,18 @@ def make_new_rows(
     # What an encoder fills in does not compete with its own continuations.
     can_shift = checkpoint.generates and (checkpoint.bias is not None or states is not None)
     shifts = counts is not None and methods.calibrate_head and can_shift and not sources.same
-    # A first piece alone says nothing of how often the token goes on as it does; with nothing counted a decaying
-    # mixture is better (2.37 for 2.61 bits per byte on stories260K to tlm-833K's).
+    by_rank = counts is None and methods.calibrate_head and can_shift and not sources.same
+    by_rank &= methods.head_rows == "auto"
+    # A first piece alone says nothing of how often the token goes on as it does.
     uncounted = methods.head_rows == "auto" and not shifts and not sources.same and checkpoint.generates
-    heads = plan_rows("decay" if uncounted else methods.head_rows, "head", sources, spaces, old_head)
+    method = ("steep" if by_rank else "decay") if uncounted else methods.head_rows
+    heads = plan_rows(method, "head", sources, spaces, old_head)
+    # In logits; the model scales what rows and bias give.
     if counts is not None and shifts and heads.pieces is not None:
-        # In logits; the model scales what rows and bias give.
         shift = count_shift(heads.pieces, counts) / np.float32(checkpoint.logit_scale)
+    elif by_rank and heads.pieces is not None:
+        new = np.isin(heads.classes, (TokenClass.SEGMENTATION, TokenClass.LEXICON))
+        shift = rank_shift(heads.pieces, new) / np.float32(checkpoint.logit_scale)
     if states is not None:
         direction = constant_direction(states)
     old_bias = None if checkpoint.bias is None else checkpoint.read(checkpoint.bias)

@@ -16,6 +16,7 @@ import torch
 from scipy import sparse
 
 DECAY = 0.5
+STEEP_DECAY = 0.15
 _BLOCK_ROWS = 4096
 
 Side = Literal["input", "head"]
@@ -128,6 +129,12 @@ def weigh_decaying(pieces: Pieces, side: Side) -> np.ndarray:
     return np.float32(DECAY) ** (from_last if side == "input" else from_first).astype(np.float32)
 
 
+def weigh_steeply(pieces: Pieces, side: Side) -> np.ndarray:
+    """0.15^i: nearly the piece that matters most, with a trace of the others."""
+    from_first, from_last = pieces.places()
+    return np.float32(STEEP_DECAY) ** (from_last if side == "input" else from_first).astype(np.float32)
+
+
 def make_rows(
     weights: sparse.csr_matrix,
     source: torch.Tensor,
@@ -190,6 +197,7 @@ SEGMENTATION_METHODS: dict[str, RowMethod] = {
     "first": weigh_first,
     "fvt": weigh_evenly,
     "decay": weigh_decaying,
+    "steep": weigh_steeply,
 }
 LEXICON_METHODS: dict[str, RowMethod] = {
     "lexicon": weigh_as_given,

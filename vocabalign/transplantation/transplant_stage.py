@@ -232,6 +232,7 @@ def _metrics(
         "input_rows": provenance.methods["input"],
         "head_rows": provenance.methods["head"],
         "head_calibrated": provenance.shift is not None,
+        "calibrated_by": None if provenance.shift is None else "counts" if counts is not None else "ranks",
         "least_certain": provenance.least_certain(target, 10),
     }
     if rows.fitted is not None:
