@@ -4,6 +4,7 @@ accelerate takes FSDP up on accelerators alone. What makes it do so on the CPU i
 the sharding itself, by torch, runs there with gloo.
 """
 
+import json
 import os
 import subprocess
 import sys
@@ -13,11 +14,13 @@ import pytest
 import torch
 
 from tests.conftest import make_metaspace_tokenizer
+from tests.train.runs import finetuned
 from tests.train.test_ranks import ROOT, alone, check_same, configured
-from vocabalign.errors import TrainingError
+from vocabalign.errors import ConfigError
 from vocabalign.models import load_model
 from vocabalign.stages import TransplantConfig
-from vocabalign.train.spread import check_can_be_put_together, gathered_weights, is_spread, put_together
+from vocabalign.train.arguments import check_options
+from vocabalign.train.spread import gathered_weights, is_spread, put_together
 from vocabalign.transplantation import transplant_stage
 
 CONFIGS = ROOT / "configs" / "accelerate"
@@ -137,12 +140,23 @@ def test_a_model_that_was_spread_is_put_together(tmp_path, tiny_llama):
     assert torch.equal(plain(input_ids=ids).logits, original(input_ids=ids).logits)
 
 
-def test_adapters_are_refused():
-    model = torch.nn.Module()
-    model.lora_A = torch.nn.Module()
-    model.lora_A.default = torch.nn.Linear(2, 2)
-    layer = torch.nn.Module()
-    layer.q = model
-    with pytest.raises(TrainingError, match="Adapters cannot be trained on a model that is spread"):
-        check_can_be_put_together(layer)
-    check_can_be_put_together(torch.nn.Linear(2, 2))
+@pytest.mark.parametrize("name", ["lora", "new-rows"])
+def test_what_needs_whole_matrices_is_refused_before_anything_is_read(
+    tmp_path, tiny_llama, corpus_file, name, monkeypatch
+):
+    monkeypatch.setenv("ACCELERATE_USE_FSDP", "true")
+    with pytest.raises(ConfigError, match=f"train: {name} needs whole matrices, and fsdp cuts them up"):
+        finetuned(tiny_llama, corpus_file, tmp_path / "out", train=name)
+
+
+def test_the_stage_of_deepspeed_that_cuts_up_the_head_is_refused(tmp_path, monkeypatch):
+    settings = {"zero_optimization": {"stage": 3}}
+    (tmp_path / "ds.json").write_text(json.dumps(settings))
+    for given in (settings, str(tmp_path / "ds.json")):
+        with pytest.raises(ConfigError, match="stage 3 cuts up the head"):
+            check_options("auto", {"deepspeed": given})
+    check_options("auto", {"deepspeed": {"zero_optimization": {"stage": 2}}})
+    monkeypatch.setenv("ACCELERATE_USE_DEEPSPEED", "true")
+    monkeypatch.setenv("ACCELERATE_DEEPSPEED_ZERO_STAGE", "3")
+    with pytest.raises(ConfigError, match="zero2.yaml"):
+        check_options("auto", {})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,7 @@ def check_options(dtype: str, extra: dict[str, Any]) -> None:
     """Refuse what would be ignored or would spoil the training, before anything is loaded.
 
     Raises:
-        ConfigError: an option that the stage's own configuration decides, one without effect, or float16.
+        ConfigError: an option that the stage's own configuration decides, one without effect, float16, or ZeRO-3.
     """
     taken = sorted(OURS & set(extra))
     if taken:
@@ -49,6 +50,21 @@ def check_options(dtype: str, extra: dict[str, Any]) -> None:
         half = half or "accelerate's mixed_precision: fp16"
     if half:
         raise ConfigError(f"{half} would lose small gradients in training: use bfloat16 or float32.")
+    if _zero_stage(extra.get("deepspeed")) == 3:
+        raise ConfigError(
+            "DeepSpeed's stage 3 cuts up the head, which scores and the written model need whole: use stage 2 "
+            "(configs/accelerate/zero2.yaml), or FSDP2 (fsdp2.yaml), whose parts are gathered."
+        )
+
+
+def _zero_stage(settings: object) -> int | None:
+    """ZeRO's stage by the trainer's settings (a mapping, or a file of JSON) or by accelerate's launcher."""
+    if os.environ.get("ACCELERATE_USE_DEEPSPEED", "false") == "true":
+        return int(os.environ.get("ACCELERATE_DEEPSPEED_ZERO_STAGE", "2"))
+    if isinstance(settings, str) and Path(settings).is_file():
+        settings = json.loads(Path(settings).read_text())
+    stages = settings.get("zero_optimization", {}) if isinstance(settings, dict) else {}
+    return stages.get("stage") if isinstance(stages, dict) else None
 
 
 def training_arguments(

@@ -17,7 +17,7 @@ from vocabalign.models import move
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-__all__ = ["check_can_be_put_together", "gathered_weights", "is_spread", "put_together"]
+__all__ = ["gathered_weights", "is_spread", "put_together"]
 
 
 def is_spread(model: nn.Module) -> bool:
@@ -34,19 +34,6 @@ def gathered_weights(model: nn.Module) -> dict[str, Tensor]:
 
     tensors = model.state_dict().items()
     return {name: (v.full_tensor() if isinstance(v, DTensor) else v).detach().cpu() for name, v in tensors}
-
-
-def check_can_be_put_together(model: nn.Module) -> None:
-    """Refuse, before anything is trained, what ``put_together`` could not undo.
-
-    Raises:
-        TrainingError: the model has adapters.
-    """
-    if any(".lora_" in name for name, _ in model.named_parameters()):
-        raise TrainingError(
-            "Adapters cannot be trained on a model that is spread over ranks by FSDP: train them data parallel "
-            "(configs/accelerate/ddp.yaml), or train everything."
-        )
 
 
 def put_together(model: PreTrainedModel, device: torch.device) -> PreTrainedModel:

@@ -46,15 +46,20 @@ def _rows(config: FinetuneConfig, folder: Path) -> tuple[Select, Select]:
     return train_only_rows, train_only_rows
 
 
+def _refuse_parts(config: FinetuneConfig, *ways: str) -> None:
+    """Raises: ConfigError: one of the ways to spread weights or gradients over ranks is asked for."""
+    spread = [way for way in ways if config.trainer.get(way)]
+    spread += [way for way in ways if os.environ.get(f"ACCELERATE_USE_{way.upper()}", "false") == "true"]
+    if spread:
+        raise ConfigError(
+            f"train: {config.train} needs whole matrices, and {spread[0]} cuts them up: use DDP or one process."
+        )
+
+
 def _new_rows(config: FinetuneConfig, folder: Path) -> tuple[Select, Select]:
     if config.training.weight_decay:
         raise ConfigError("training.weight_decay would change the rows that train: new-rows keeps: set it to 0.")
-    spread = [name for name in ("fsdp", "deepspeed") if config.trainer.get(name)]
-    spread += [name for name in ("FSDP", "DEEPSPEED") if os.environ.get(f"ACCELERATE_USE_{name}", "false") == "true"]
-    if spread:
-        raise ConfigError(
-            f"train: new-rows needs whole matrices, and {spread[0]} cuts them up: use DDP or one process."
-        )
+    _refuse_parts(config, "fsdp", "deepspeed")
     provenance = read_provenance(folder)
     if provenance is None:
         raise ModelError(
@@ -124,6 +129,7 @@ def _keeper(rows: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _lora(config: FinetuneConfig, folder: Path) -> tuple[Select, Select]:
+    _refuse_parts(config, "fsdp")
     if find_spec("peft") is None:
         raise ConfigError("train: lora needs the package peft, which is not installed: pip install 'vocabalign[lora]'.")
 

@@ -28,7 +28,7 @@ from vocabalign.train.learning_rates import learning_rate_factor
 from vocabalign.train.memory_check import check_memory, switch_checkpointing_on
 from vocabalign.train.recorder import Recorder, RecordSteps
 from vocabalign.train.rollback import forget_start, go_back, is_sharded, keep_start
-from vocabalign.train.spread import check_can_be_put_together, gathered_weights, is_spread
+from vocabalign.train.spread import gathered_weights, is_spread
 from vocabalign.train.trainable import merged_weights
 
 if TYPE_CHECKING:
@@ -279,8 +279,6 @@ def train_stage(
     """
     tokens_per_step = options.batch_size * options.accumulation * arguments.world_size * blocks.context
     folder = Path(str(arguments.output_dir))
-    if is_sharded(arguments):
-        check_can_be_put_together(model)
     if options.gradient_checkpointing:
         switch_checkpointing_on(model)
     if last_complete(folder) is None:
