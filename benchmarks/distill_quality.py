@@ -30,7 +30,7 @@ from vocabalign.stages import STAGES
 # ULD as published: cross-entropy + 1.5 times its own.
 DIRECT, RIVALS = "direct", ("uld, weight 0.6", "sentence")
 PAIRS = {
-    "stories260K": ["direct", "auto", "uld, weight 0.6", "sentence"],
+    "stories260K": ["direct", "auto", "auto, weight 0.5", "uld, weight 0.6", "sentence"],
     "tlm-833K": ["direct", "auto", "uld, weight 0.6", "sentence"],
     "stories260K unified": ["direct", "auto"],
     "tlm-833K unified": ["direct", "auto"],
@@ -41,14 +41,14 @@ PAIRS = {
 }
 # Learning rates to try with the first seed; more with --rates.
 RATES = {
-    "stories260K": [3e-4, 6e-4],
+    "stories260K": [1.5e-4, 3e-4],
     "tlm-833K": [2e-3, 4e-3],
-    "stories260K unified": [4e-3, 8e-3],
+    "stories260K unified": [4e-3],
     "tlm-833K unified": [4e-3],
     "reduce": [3e-4],
-    "expand": [3e-4],
+    "expand": [5e-5],
     "demo": [2e-3],
-    "worse teacher": [3e-4],
+    "worse teacher": [1.5e-4],
 }
 # Of the steps and of the tokens in each, where a step is dear.
 SHARE = {"reduce": 0.5, "expand": 0.5}
