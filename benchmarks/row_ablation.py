@@ -20,12 +20,12 @@ from pathlib import Path
 
 import torch
 from row_cells import MATERIAL, Pair
+from row_slices import texts_of
 
 from vocabalign.config import make_config
 from vocabalign.evaluation.bits_per_byte import cut_windows, start_token
 from vocabalign.models import context_length, load_model, resolve
 from vocabalign.stages import STAGES, TransplantConfig
-from vocabalign.text.corpus import read_texts
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.text.vocabulary import Vocabulary
 
@@ -68,7 +68,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="vocabalign-ablation-") as temporary:
         folder = Path(temporary)
         text = MATERIAL / arguments.text if arguments.text else pair.text("heldout")
-        documents = [text for text, _ in zip(read_texts([str(text)]), range(arguments.documents), strict=False)]
+        documents = [text for text, _ in zip(texts_of(str(text)), range(arguments.documents), strict=False)]
         texts = {"wikitext": [str(MATERIAL / "corpora/wikitext-2/valid.txt")], "none": []}
         untouched = show("source", pair.source, documents, 0.0, 0.0)
         for variant in arguments.only:

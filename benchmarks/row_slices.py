@@ -42,7 +42,7 @@ def slices(pair: Pair, kilobytes: int) -> Iterator[tuple[str, list[str]]]:
     files += [str(path) for folder in ("hfcourse", "ntrex") for path in sorted((corpora / folder).glob("*.txt"))]
     for file in dict.fromkeys(files):
         documents, size = [], 0
-        for text in _texts(file):
+        for text in texts_of(file):
             for begin in range(0, len(text), DOCUMENT_CHARACTERS):
                 part = text[begin : begin + DOCUMENT_CHARACTERS]
                 if part.strip() and size < 1000 * kilobytes:
@@ -53,7 +53,7 @@ def slices(pair: Pair, kilobytes: int) -> Iterator[tuple[str, list[str]]]:
         yield "/".join(file.rsplit("/", 2)[-2:]), documents
 
 
-def _texts(file: str) -> Iterator[str]:
+def texts_of(file: str) -> Iterator[str]:
     """Documents of a file; of problems, the question and the answer."""
     if "/math/" not in file:
         yield from read_texts([file])
