@@ -31,6 +31,7 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "with chunks": {"self_distillation": {"chunks": 1.0}},
     "as much cross-entropy as lessons": {"self_distillation": {"cross_entropy": 1.0}},
     "never fades": {"self_distillation": {"fade": False}},
+    "fades from the start on": {"self_distillation": {"fade_from": 1.0}},
     "the source reads half": {"self_distillation": {"share": 0.5}},
     "batches of 16": {"training": {"batch_size": 16, "evaluate_every": 12}},
     "cosine": {"training": {"schedule": "cosine"}},

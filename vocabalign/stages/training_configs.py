@@ -79,11 +79,10 @@ class SelfDistillationOptions(Config):
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the sequences of a batch that the source reads as well, one at least."""
     fade: bool = True
-    """Learn less from the source, and then no more, once the model knows the text that it is trained on better: a
-    source that is bad at a text holds its successor back. Only beside cross-entropy."""
-    fade_margin: float = Field(default=0.025, gt=0)
-    """Share of the cross-entropy by which the source must be behind for its weights to be 0; they fall from where it
-    is level."""
+    """Learn less from the source as the model comes near it, and end it once the model has passed it on the text that
+    it is trained on: a source that is bad at a text holds its successor back. Only beside cross-entropy."""
+    fade_from: float = Field(default=0.1, gt=0, le=1)
+    """Share of the lead of the source at the start below which all its weights fall in proportion to the lead."""
     cross_entropy: float = Field(default=1.0, ge=0)
     """Weight of the text itself."""
     hidden: float = Field(default=1.0, ge=0)

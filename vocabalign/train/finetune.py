@@ -89,7 +89,7 @@ def run(config: FinetuneConfig) -> Path:
                 return SelfDistillation(move(model, device), here, options, fading)
 
             def fade(recorder: Recorder, first_epoch: int) -> list[FadeSource]:
-                return [FadeSource(fading, recorder, options.fade_margin, first_epoch)] if options.fades else []
+                return [FadeSource(fading, recorder, options.fade_from, first_epoch)] if options.fades else []
 
             train_parts(reading, run, trainee, blocks, parts, objective, fade)
         done = f"Fine-tuned by vocabalign from `{trainee.folder.name}` in {config.training.steps:,} steps."
