@@ -46,7 +46,7 @@ def test_all_stages_run_on_real_models_and_each_one_helps(material, heldout, tmp
         assert run([str(part) for part in command]) == 0, capsys.readouterr().err
     mean, transplanted, finetuned, distilled = scores(capsys, heldout, *list(made.values())[1:])
     assert transplanted < mean - 0.3, "rows by evidence are far better than mean rows"
-    assert finetuned < transplanted - 0.2
+    assert finetuned < transplanted - 0.1
     assert distilled < finetuned
     metrics = read_manifest(tmp_path / "lexicon")["metrics"]
     assert metrics["evidence_counts"]["identical"] > 400 and metrics["running_token_shares"]["identical"] > 0.3

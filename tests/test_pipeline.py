@@ -65,6 +65,15 @@ def test_stages_run_in_order_and_are_skipped_when_nothing_changed(pipeline_file,
     assert run(pipeline_file) == [False, False, False]
 
 
+def test_what_a_run_left_that_was_killed_at_its_very_end_is_removed(pipeline_file, tmp_path):
+    run(pipeline_file)
+    lock, partial = (tmp_path / "run" / f".two.{end}" for end in ("lock", "partial-0123abcd"))
+    lock.touch()
+    partial.mkdir()
+    assert run(pipeline_file) == [False, False, False]
+    assert not lock.exists() and not partial.exists()
+
+
 def test_a_changed_setting_redoes_what_depends_on_it(pipeline_file, tmp_path):
     run(pipeline_file)
     assert run(pipeline_file, ["two.mark=."]) == [False, True, True]

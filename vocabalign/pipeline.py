@@ -20,7 +20,7 @@ import yaml
 from vocabalign.config import Config, Device, Dtype, StageConfig, make_config, merge, parse_overrides, read_yaml
 from vocabalign.corpus_references import is_hub, split_weight
 from vocabalign.errors import ArtifactError, ConfigError
-from vocabalign.folders import discard, make_folder, remove_left_overs, work_folder
+from vocabalign.folders import discard, make_folder, only_one, remove_left_overs, work_folder
 from vocabalign.manifests import is_up_to_date, run_identity, stage_inputs
 from vocabalign.progress import logger
 from vocabalign.stages import STAGES
@@ -183,8 +183,9 @@ def run_pipeline(
         identity = run_identity(planned_stage.stage, config.model_dump(mode="json"), inputs)
         if not force and is_up_to_date(config.out, identity):
             logger.info("%s: up to date, skipped", label)
-            remove_left_overs(config.out.absolute())
-            discard(work_folder(config.out.absolute()))
+            with only_one(config.out.absolute()):  # a run that was killed at its very end leaves its lock too
+                remove_left_overs(config.out.absolute())
+                discard(work_folder(config.out.absolute()))
             yield planned_stage, False
             continue
         logger.info("%s: %s", label, planned_stage.stage)
