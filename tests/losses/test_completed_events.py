@@ -6,8 +6,9 @@ import torch
 
 from tests.losses.test_event_mixture import case
 from tests.losses.test_events import some_classes
+from vocabalign.losses.class_sums import ClassSums
 from vocabalign.losses.classes import identity_classes
-from vocabalign.losses.completed_events import SummedClasses, completed_event_loss
+from vocabalign.losses.completed_events import completed_event_loss
 from vocabalign.losses.events import EventMerge, class_entropy, event_loss
 from vocabalign.losses.fused import fused_loss
 
@@ -36,7 +37,7 @@ def test_together_is_what_they_are_apart(weights, padding, block_bytes):
     wanted = torch.autograd.grad(expected[0], (hidden, head.weight))
     found = completed_event_loss(
         *inputs,
-        SummedClasses(classes, head.num_rows),
+        ClassSums(classes, head.num_rows),
         cross_entropy=weights[0],
         events=weights[1],
         num_items=9.5,
@@ -53,7 +54,7 @@ def test_one_vocabulary_is_the_plain_mixture():
     rows = torch.arange(len(hidden))
     starts = torch.stack([rows, rows + 2], 1)
     loss, entropy, value = completed_event_loss(
-        hidden, head, labels, th, thead, starts, SummedClasses(identity_classes(17), 17), cross_entropy=0.2, events=0.8,
+        hidden, head, labels, th, thead, starts, ClassSums(identity_classes(17), 17), cross_entropy=0.2, events=0.8,
         num_items=4.0,
     )  # fmt: skip
     plain = fused_loss(hidden, head, labels, teacher_hidden=th[rows + 2], teacher_head=thead, weight=0.8, num_items=4.0)
@@ -66,7 +67,7 @@ def test_classes_that_float32_cannot_hold_have_their_value():
     classes = some_classes()
     inputs = case(classes, torch.float32, scale=25.0)
     expected = apart(*inputs, classes, (1.0, 1.0), 4.0)
-    found = completed_event_loss(*inputs, SummedClasses(classes, len(classes.student)), num_items=4.0)
+    found = completed_event_loss(*inputs, ClassSums(classes, len(classes.student)), num_items=4.0)
     assert float(found[2]) == pytest.approx(float(expected[2].detach()), rel=1e-4)
     gradients = torch.autograd.grad(found[0], (inputs[0], inputs[1].weight))
     wanted = torch.autograd.grad(expected[0], (inputs[0], inputs[1].weight))
@@ -78,7 +79,7 @@ def test_classes_that_float32_cannot_hold_have_their_value():
 def test_no_starts_and_nothing_supervised():
     classes = some_classes()
     hidden, head, labels, th, thead, starts = case(classes)
-    sums = SummedClasses(classes, head.num_rows)
+    sums = ClassSums(classes, head.num_rows)
     loss, entropy, value = completed_event_loss(hidden, head, labels, th, thead, starts[:0], sums, num_items=2.0)
     assert float(entropy) == float(value) and float(loss.detach()) == pytest.approx(2 * float(entropy))
     nothing = torch.full_like(labels, -100)
@@ -91,5 +92,5 @@ def test_a_head_of_another_size_is_refused():
     classes = some_classes()
     hidden, head, labels, th, thead, starts = case(classes)
     with pytest.raises(ValueError, match="rows"):
-        sums = SummedClasses(classes, head.num_rows + 1)
+        sums = ClassSums(classes, head.num_rows + 1)
         completed_event_loss(hidden, head, labels, th, thead, starts, sums, num_items=1.0)

@@ -6,9 +6,10 @@ import torch
 
 from tests.losses.test_continuations import STUDENT, TEACHER, TRIE, cuts, prefixes
 from tests.losses.toy import random_side
+from vocabalign.losses.class_sums import ClassSums
 from vocabalign.losses.classes import common_classes
 from vocabalign.losses.continuations import END, Continuations
-from vocabalign.losses.event_mixture import ClassSums, event_mixture_loss
+from vocabalign.losses.event_mixture import event_mixture_loss
 from vocabalign.losses.logits import Head
 
 WIDTH = 5

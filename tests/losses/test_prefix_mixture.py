@@ -10,8 +10,9 @@ import torch
 from tests.losses.test_prefixes import PAIRS, TEXTS
 from tests.losses.toy import LARGE, World, document, random_side, texts, vocabulary
 from vocabalign.losses.aligned import aligned_starts
+from vocabalign.losses.class_sums import ClassSums
 from vocabalign.losses.classes import common_classes
-from vocabalign.losses.completed_events import SummedClasses, completed_event_loss
+from vocabalign.losses.completed_events import completed_event_loss
 from vocabalign.losses.divergences import DIVERGENCES
 from vocabalign.losses.events import EventMerge, event_loss
 from vocabalign.losses.fused import fused_loss
@@ -148,7 +149,7 @@ def by_prefixes(student, teacher, made, hidden, head, labels, theirs, their_head
 
 
 def by_events(student, teacher, made, hidden, head, labels, theirs, their_head):
-    sums = SummedClasses(common_classes(student, teacher), len(student))
+    sums = ClassSums(common_classes(student, teacher), len(student))
     return completed_event_loss(
         hidden, head, labels, theirs, their_head, aligned_starts([made]), sums,
         cross_entropy=0.0, events=1.0, num_items=1.0,

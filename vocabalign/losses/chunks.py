@@ -11,6 +11,7 @@ from vocabalign.losses.aligned import AlignedChunks, ChunkRows
 from vocabalign.losses.checks import check_numbers
 from vocabalign.losses.likelihood import LEAST, Observed, ObservedRows
 from vocabalign.losses.logits import Head
+from vocabalign.losses.ragged import members_between
 from vocabalign.losses.streaming import Side, stream
 from vocabalign.losses.surprisals import surprisal_divergence
 
@@ -24,7 +25,7 @@ def chunk_surprisals(log_probs: Tensor, rows: ChunkRows) -> Tensor:
         log_probs: (N,) of the side's rows.
         rows: which of them belong to which chunk.
     """
-    owner, at = _owners(rows)
+    owner, at = members_between(rows.starts, rows.stops)
     total = torch.zeros(len(rows.starts), dtype=_sums(log_probs), device=log_probs.device)
     return total.index_add_(0, owner, -log_probs[at].to(total.dtype))
 
@@ -136,15 +137,6 @@ def _behind(log_probs: Tensor, rows: ChunkRows, kept: Tensor) -> Tensor:
     return torch.where(kept, found, torch.zeros_like(found))
 
 
-def _owners(rows: ChunkRows) -> tuple[Tensor, Tensor]:
-    """(M,) chunk and (M,) row of every token in a chunk."""
-    sizes = rows.stops - rows.starts
-    owner = torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
-    before = torch.cumsum(sizes, 0) - sizes
-    at = torch.arange(len(owner), device=sizes.device) - before[owner] + rows.starts[owner]
-    return owner, at
-
-
 def _sums(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
@@ -159,7 +151,7 @@ class _ChunkGradient:
         exact = student.tokens.dtype
         # What a chunk is worth is written at its first row; the loop adds rows up.
         self.values = torch.zeros_like(student.tokens, dtype=values.dtype).index_add_(0, rows.starts, values).to(exact)
-        owner, at = _owners(rows)
+        owner, at = members_between(rows.starts, rows.stops)
         self.of_token = torch.zeros_like(student.tokens).index_add_(0, at, slopes[owner].to(exact))
         self.of_start = None
         if appended is not None:

@@ -11,56 +11,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
+from torch.nn.functional import pad
 
 from vocabalign.losses.checks import check_labels, cut_head
-from vocabalign.losses.classes import EXCLUDED, EventClasses
-from vocabalign.losses.fused import fused_loss
+from vocabalign.losses.class_sums import ClassSums, in_float64, is_out_of_reach
 from vocabalign.losses.logits import NEVER, Head
-from vocabalign.losses.positions import IGNORE, check_finite
-from vocabalign.losses.sparse_products import times, to_tensor
-from vocabalign.losses.streaming import Side, stream
+from vocabalign.losses.other_labels import stream_with_other_labels
+from vocabalign.losses.positions import check_finite
+from vocabalign.losses.streaming import Side
 
-__all__ = ["SummedClasses", "completed_event_loss"]
-
-# Sums of probabilities below this are taken once more in float64.
-_REACH = 1e-30
-
-
-class SummedClasses:
-    """Sums of both sides' probabilities by class; made once for a run.
-
-    Args:
-        classes: of both vocabularies.
-        num_rows: rows of the student's head; those that only pad it are in the softmax of the cross-entropy and in
-            no class.
-        device: where the loss runs.
-    """
-
-    def __init__(self, classes: EventClasses, num_rows: int, device: torch.device | str = "cpu") -> None:
-        student = np.full(num_rows, EXCLUDED, dtype=np.int64)
-        student[: len(classes.student)] = classes.student
-        self.num_rows, self.num_tokens = num_rows, (len(classes.student), len(classes.teacher))
-        self.student, self.teacher = (_matrices(s, classes.num_classes, device) for s in (student, classes.teacher))
-        self.class_of = torch.from_numpy(np.maximum(student, 0)).to(device)
-        self.taking_part = torch.from_numpy(student >= 0).to(device)
-        self.left_out = torch.from_numpy(np.flatnonzero(student < 0)).to(device)
-
-    def has_class(self, labels: Tensor) -> Tensor:
-        """(P,) bool: whether a label (-100 for none) is in a class."""
-        return (labels >= 0) & self.taking_part[labels.clamp(min=0)]
-
-
-def _matrices(classes: np.ndarray, num_classes: int, device: torch.device | str) -> dict[torch.dtype, Tensor]:
-    """(K, V) of zeros and ones: which tokens a class is the sum of."""
-    taking_part = np.flatnonzero(classes >= 0)
-    matrix = sparse.csr_matrix(
-        (np.ones(len(taking_part)), (classes[taking_part], taking_part)), shape=(num_classes, len(classes))
-    )
-    return {dtype: to_tensor(matrix, dtype, device) for dtype in (torch.float32, torch.float64)}
+__all__ = ["completed_event_loss"]
 
 
 def completed_event_loss(
@@ -70,7 +32,7 @@ def completed_event_loss(
     teacher_hidden: Tensor,
     teacher_head: Head,
     starts: Tensor,
-    sums: SummedClasses,
+    sums: ClassSums,
     *,
     cross_entropy: float = 1.0,
     events: float = 1.0,
@@ -107,37 +69,30 @@ def completed_event_loss(
     check_finite(teacher_hidden, teacher_head.weight)
     check_labels(labels, len(hidden), head.num_rows, "student")
     at, theirs = starts[sums.has_class(labels[starts[:, 0]])].unbind(1)
-    others = labels != IGNORE
-    others[at] = False
     teacher = Side(teacher_hidden[theirs], cut_head(teacher_head, sums.num_tokens[1], "teacher"), trained=False)
     rows = _Rows(labels[at], sums, cross_entropy, events)
-    together, parts = stream(rows, [Side(hidden[at], head), teacher], num_items=num_items, block_bytes=block_bytes)
-    rest = fused_loss(hidden[others], head, labels[others], num_items=num_items, block_bytes=block_bytes).loss
-    if not len(at):
-        parts = parts.new_zeros(3)
-    parts = parts.to(rest.dtype) + rest.detach()
+    together, rest, parts = stream_with_other_labels(
+        rows, 3, hidden, head, labels, at, [teacher], num_items=num_items, block_bytes=block_bytes
+    )
+    parts = parts + rest.detach()
     return together + (cross_entropy + events) * rest, parts[1], parts[2]
 
 
 class _Rows:
     """Values, cross-entropy and D of a few rows; the logits become the gradient."""
 
-    def __init__(self, labels: Tensor, sums: SummedClasses, cross_entropy: float, events: float) -> None:
+    def __init__(self, labels: Tensor, sums: ClassSums, cross_entropy: float, events: float) -> None:
         self.labels, self.sums, self.entropy, self.events = labels, sums, cross_entropy, events
 
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
         z, teacher = logits
         q = torch.softmax(z, -1)
-        found = times(self.sums.student[z.dtype], q)
-        if z.dtype == torch.float32 and found.numel() and float(found.amin()) < _REACH:
-            # A class is out of reach of float32: these rows once more in float64.
-            wide = z.double()
-            values = self([wide, teacher.double()], rows, gradient).to(z.dtype)
-            z.copy_(wide)
-            return values
+        found = self.sums.student_sums(q)
+        if is_out_of_reach(found):
+            return in_float64(self, logits, rows, gradient)
         index = self.labels[rows, None]
         entropy = (z.amax(-1) - q.amax(-1).log()) - z.gather(1, index).squeeze(1)
-        p = times(self.sums.teacher[z.dtype], torch.softmax(teacher, -1, out=teacher))
+        p = self.sums.teacher_sums(torch.softmax(teacher, -1, out=teacher))
         p.div_(p.sum(-1, keepdim=True))
         found.clamp_(min=torch.finfo(z.dtype).tiny)
         log_q = (found / found.sum(-1, keepdim=True)).log_()
@@ -146,9 +101,7 @@ class _Rows:
         if gradient:
             # dD/dz_s = q_s (1 + (1[c = c(y)] - P_c) / Q_c) - 1[s = y]; for tokens of no class q_s alone.
             p.scatter_add_(1, classes, p.new_full(classes.shape, -1)).div_(found)
-            torch.index_select(p, 1, self.sums.class_of, out=z)
-            if len(self.sums.left_out):
-                z.index_fill_(1, self.sums.left_out, 0)
+            torch.index_select(pad(p, (0, 1)), 1, self.sums.class_of, out=z)
             z.mul_(-self.events).add_(self.entropy + self.events).mul_(q)
             z.scatter_add_(1, index, z.new_full(index.shape, -self.entropy - self.events))
         return torch.stack([self.entropy * entropy + self.events * value, entropy, value])

@@ -11,29 +11,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 from torch.nn.functional import pad
 
 from vocabalign.losses.checks import check_labels, cut_head
-from vocabalign.losses.classes import EXCLUDED, EventClasses
+from vocabalign.losses.class_sums import ClassSums, in_float64, is_out_of_reach
 from vocabalign.losses.continuations import Continuations
-from vocabalign.losses.fused import fused_loss
 from vocabalign.losses.inside_tokens import InsideTokens
 from vocabalign.losses.logits import Head
-from vocabalign.losses.merging import Merge
+from vocabalign.losses.other_labels import stream_with_other_labels
 from vocabalign.losses.pairs import normalise_
 from vocabalign.losses.plan import BLOCK_BYTES
 from vocabalign.losses.positions import IGNORE, check_finite
-from vocabalign.losses.sparse_products import times, to_tensor
-from vocabalign.losses.streaming import Side, stream
+from vocabalign.losses.streaming import Side
 
-__all__ = ["ClassSums", "EventMixture", "event_mixture_loss"]
+__all__ = ["EventMixture", "event_mixture_loss"]
 
-# Sums of probabilities below this are taken from logarithms instead.
-_REACH = 1e-30
 # Memory of a member of a node beside that of a logit: its place, its class, its exponential and its gradient.
 _PER_MEMBER = 8
 
@@ -55,36 +49,6 @@ class EventMixture(NamedTuple):
     events: Tensor
     continuations: Tensor
     lead: Tensor
-
-
-class ClassSums:
-    """Sums of both sides' probabilities by class; made once for a run.
-
-    Args:
-        classes: of both vocabularies; K.
-        num_rows: rows of the student's head; those that only pad it are in the softmax of the cross-entropy and in
-            no class.
-        device: where the loss runs.
-
-    Attributes:
-        class_of: (V,) class of each row of the head, K for those in none.
-    """
-
-    def __init__(self, classes: EventClasses, num_rows: int, device: torch.device | str = "cpu") -> None:
-        student = np.full(num_rows, EXCLUDED, dtype=np.int64)
-        student[: len(classes.student)] = classes.student
-        taking_part = np.flatnonzero(student >= 0)
-        matrix = sparse.csr_matrix(
-            (np.ones(len(taking_part)), (student[taking_part], taking_part)), shape=(classes.num_classes, num_rows)
-        )
-        self.num_rows, self.num_tokens = num_rows, (len(classes.student), len(classes.teacher))
-        self.matrices = {dtype: to_tensor(matrix, dtype, device) for dtype in (torch.float32, torch.float64)}
-        self.teacher = Merge(classes.teacher, classes.num_classes, device)
-        self.class_of = torch.from_numpy(np.where(student < 0, classes.num_classes, student)).to(device)
-
-    def sums(self, q: Tensor) -> Tensor:
-        """(C, V) -> (C, K)."""
-        return times(self.matrices[q.dtype], q)
 
 
 def event_mixture_loss(
@@ -129,26 +93,21 @@ def event_mixture_loss(
     if head.num_rows != sums.num_rows:
         raise ValueError(f"The student's head has {head.num_rows} rows; expected {sums.num_rows}.")
     at, theirs = starts.unbind(1)
-    others = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
-    others[at] = False
-    others &= labels != IGNORE
     check_finite(teacher_hidden, teacher_head.weight)
     check_labels(labels, len(hidden), head.num_rows, "student")
     teacher = Side(teacher_hidden[theirs], cut_head(teacher_head, sums.num_tokens[1], "teacher"), trained=False)
-    sides = [Side(hidden[at], head), teacher]
-    found, together_bytes = None, block_bytes
+    found, block_bytes_at = None, None
     if inside is not None:
         entries, trie = inside
         found = InsideTokens(entries, at, labels[at], teacher_hidden, teacher_head, trie)
         if block_bytes is None:
             share = _PER_MEMBER * found.num_members / max(1, len(at) * head.num_rows)
-            together_bytes = int(BLOCK_BYTES.get(hidden.device.type, 256 << 20) / (1 + share))
+            block_bytes_at = int(BLOCK_BYTES.get(hidden.device.type, 256 << 20) / (1 + share))
     rows = _MixtureRows(labels[at], sums, found, (cross_entropy, events, continuations))
-    together, parts = stream(rows, sides, num_items=num_items, block_bytes=together_bytes)
-    rest = fused_loss(hidden[others], head, labels[others], num_items=num_items, block_bytes=block_bytes).loss
-    if not len(at):
-        parts = parts.new_zeros(5)
-    parts = parts.to(rest.dtype)
+    together, rest, parts = stream_with_other_labels(
+        rows, 5, hidden, head, labels, at, [teacher],
+        num_items=num_items, block_bytes=block_bytes, block_bytes_at=block_bytes_at,
+    )  # fmt: skip
     return EventMixture(together + cross_entropy * rest, parts[1] + rest.detach(), *parts[2:])
 
 
@@ -163,21 +122,18 @@ class _MixtureRows:
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
         z, teacher = logits
         q = torch.softmax(z, -1)
-        found = self.sums.sums(q)
-        if z.dtype == torch.float32 and found.numel() and float(found.amin()) < _REACH:
-            # A class is out of reach of float32: these rows once more in float64.
-            wide = z.double()
-            values = self([wide, teacher.double()], rows, gradient).to(z.dtype)
-            z.copy_(wide)
-            return values
+        found = self.sums.student_sums(q)
+        if is_out_of_reach(found):
+            return in_float64(self, logits, rows, gradient)
         inner = None if self.inside is None else self.inside(z, rows)
         labels = self.labels[rows]
         known = (labels != IGNORE).to(z.dtype)
         index = labels.clamp(min=0)[:, None]
         at_label, largest = z.gather(1, index), z.amax(-1, keepdim=True)
         entropy = (largest - q.amax(-1, keepdim=True).log() - at_label).squeeze(1) * known
-        merged, _ = self.sums.teacher.merge(self.sums.teacher.arrange(teacher))
-        log_p = merged.index_select(1, self.sums.teacher.rank)
+        merge = self.sums.merge
+        merged, _ = merge.merge(merge.arrange(teacher))
+        log_p = merged.index_select(1, merge.rank)
         p = normalise_(log_p)
         found.clamp_(min=torch.finfo(z.dtype).tiny)
         whole = 1.0 / found.sum(-1, keepdim=True)

@@ -16,6 +16,7 @@ from torch import Tensor
 from vocabalign.losses.checks import cut_head
 from vocabalign.losses.continuations import END, Continuations
 from vocabalign.losses.logits import Head
+from vocabalign.losses.ragged import members_of
 from vocabalign.losses.streaming import Side, stream
 
 __all__ = ["Inside", "InsideTokens"]
@@ -89,7 +90,7 @@ class InsideTokens:
         """Values and gradient of some of the streamed rows from their (C, V) logits."""
         found = slice(self.begins[rows.start], self.begins[rows.stop])
         nodes, row = self.nodes[found], self.row[found] - rows.start
-        owner, place, _ = members_of(self.trie.members_at, nodes)
+        owner, place = members_of(self.trie.members_at, nodes)
         members = self.trie.members[place]
         places = row[owner] * z.shape[1] + members
         classes, begins = self._classes(nodes, owner, place)
@@ -134,7 +135,7 @@ class _PieceRows:
 
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
         p = torch.softmax(logits[0], -1)
-        owner, place, _ = members_of(self.trie.classes_at, self.nodes[rows])
+        owner, place = members_of(self.trie.classes_at, self.nodes[rows])
         pieces = self.trie.pieces[place]
         ends = pieces == END
         values = p[owner, pieces.clamp(min=0)].masked_fill_(ends, 0)
@@ -143,11 +144,3 @@ class _PieceRows:
         self.classes[self.at[rows.start] : self.at[rows.stop]] = values.to(self.classes.dtype)
         self.mass[rows] = going_on.new_zeros(len(p)).index_add_(0, owner, values).to(self.mass.dtype)
         return going_on[None]
-
-
-def members_of(at: Tensor, nodes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """(E,) row and (E,) place of everything that belongs to the nodes, and (R,) where each row's part begins."""
-    sizes = at[nodes + 1] - at[nodes]
-    owner = torch.repeat_interleave(torch.arange(len(nodes), device=nodes.device), sizes)
-    begins = torch.cumsum(sizes, 0) - sizes
-    return owner, torch.arange(len(owner), device=nodes.device) + (at[nodes] - begins)[owner], begins

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from scipy import sparse
 from torch import Tensor
 
 from vocabalign.losses.checks import both_sides, check_numbers
@@ -15,7 +14,8 @@ from vocabalign.losses.logits import NEVER, Head
 from vocabalign.losses.merging import Merge
 from vocabalign.losses.pairs import Pair
 from vocabalign.losses.prefixes import PrefixMap, PrefixRows
-from vocabalign.losses.sparse_products import to_tensor
+from vocabalign.losses.ragged import members_of
+from vocabalign.losses.sparse_products import sum_matrices
 from vocabalign.losses.streaming import stream
 
 __all__ = ["PrefixMerge", "PrefixTargets", "prefix_loss"]
@@ -30,11 +30,7 @@ class PrefixMerge:
         rank = np.full(max(prefixes.num_tokens[0], 1) + 1, -1, dtype=np.int64)
         rank[found] = np.arange(len(found))
         self.merge = Merge(rank[prefixes.whole], len(found), device)
-        student = prefixes.whole
-        taking_part = np.flatnonzero(student >= 0)
-        shape = (prefixes.num_tokens[0], prefixes.num_tokens[1])
-        matrix = sparse.csr_matrix((np.ones(len(taking_part)), (student[taking_part], taking_part)), shape=shape)
-        self.sums = {dtype: to_tensor(matrix, dtype, device) for dtype in (torch.float32, torch.float64)}
+        self.sums = sum_matrices(prefixes.whole, prefixes.num_tokens[0], device)
         """(V, Vt) which teacher tokens add up to each of the student's."""
         self.unknown = torch.from_numpy(np.flatnonzero(prefixes.whole < 0)).to(device)
         self.identity = self.merge.identity and len(found) == prefixes.num_tokens[0]
@@ -160,11 +156,8 @@ class PrefixTargets:
 
     def _inside(self, theirs: Tensor, rows: slice) -> tuple[Tensor, Tensor]:
         """The same for rows at which the teacher is inside a token."""
-        prefix, offsets = self.rows.prefix[rows], self.rows.offsets
-        sizes = offsets[prefix + 1] - offsets[prefix]
-        row = torch.repeat_interleave(torch.arange(len(prefix), device=theirs.device), sizes)
-        before = torch.cumsum(sizes, 0) - sizes
-        at = torch.arange(len(row), device=theirs.device) - before[row] + offsets[prefix][row]
+        prefix = self.rows.prefix[rows]
+        row, at = members_of(self.rows.offsets, prefix)
         values = theirs[row, self.rows.candidates[at]]
         highest = theirs.new_full((len(prefix),), NEVER).scatter_reduce_(0, row, values, "amax")
         mass = (values - highest[row]).exp_()

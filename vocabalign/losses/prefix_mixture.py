@@ -13,14 +13,13 @@ from torch import Tensor
 
 from vocabalign.losses.checks import check_labels, check_numbers
 from vocabalign.losses.divergences import Divergence, named
-from vocabalign.losses.fused import fused_loss
 from vocabalign.losses.logits import Head
 from vocabalign.losses.marginal import PrefixMerge
+from vocabalign.losses.other_labels import stream_with_other_labels
 from vocabalign.losses.pairs import Pair, normalise_
 from vocabalign.losses.positions import IGNORE, check_finite
 from vocabalign.losses.prefix_targets import PrefixProbabilities
 from vocabalign.losses.prefixes import PrefixRows
-from vocabalign.losses.streaming import Side, stream
 
 __all__ = ["prefix_mixture_loss"]
 
@@ -78,14 +77,11 @@ def prefix_mixture_loss(
         raise ValueError(f"The teacher has {len(teacher_hidden)} hidden states for {len(rows.pairs)} starts of tokens.")
     targets = PrefixProbabilities(rows, prefixes, rest_log_probs, teacher_hidden, teacher_head)
     at = rows.pairs[targets.order, 0]
-    others = labels != IGNORE
-    others[at] = False
     row_loss = _MixtureRows(labels[at], targets, named(divergence), cross_entropy, prefix)
-    together, parts = stream(row_loss, [Side(hidden[at], head)], num_items=num_items, block_bytes=block_bytes)
-    rest = fused_loss(hidden[others], head, labels[others], num_items=num_items, block_bytes=block_bytes).loss
-    if not len(at):
-        parts = parts.new_zeros(3)
-    parts = parts.to(rest.dtype) + rest.detach()
+    together, rest, parts = stream_with_other_labels(
+        row_loss, 3, hidden, head, labels, at, num_items=num_items, block_bytes=block_bytes
+    )
+    parts = parts + rest.detach()
     return together + (cross_entropy + prefix) * rest, parts[1], parts[2]
 
 

@@ -13,6 +13,7 @@ from vocabalign.losses.checks import cut_head
 from vocabalign.losses.logits import Head, Projection
 from vocabalign.losses.marginal import PrefixMerge
 from vocabalign.losses.prefixes import PrefixRows
+from vocabalign.losses.ragged import members_of
 from vocabalign.losses.sparse_products import times
 
 __all__ = ["PrefixProbabilities"]
@@ -87,11 +88,7 @@ class PrefixProbabilities:
 
     def _inside(self, target: Tensor, known: Tensor, p: Tensor, owner: Tensor, inside: Tensor, start: int) -> None:
         """Of the tokens that begin with what was read, those that go on, by how they do."""
-        prefix, offsets = self.prefix[inside + start], self.rows.offsets
-        sizes = offsets[prefix + 1] - offsets[prefix]
-        row = torch.repeat_interleave(torch.arange(len(prefix), device=p.device), sizes)
-        before = torch.cumsum(sizes, 0) - sizes
-        at = torch.arange(len(row), device=p.device) - before[row] + offsets[prefix][row]
+        row, at = members_of(self.rows.offsets, self.prefix[inside + start])
         mass = p[owner[inside][row], self.rows.candidates[at]]
         to = self.rows.continuations[at]
         goes_on = to >= 0

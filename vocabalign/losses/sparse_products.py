@@ -9,7 +9,7 @@ import torch
 from scipy import sparse
 from torch import Tensor
 
-__all__ = ["times", "to_tensor"]
+__all__ = ["sum_matrices", "times", "to_tensor"]
 
 
 def times(matrix: Tensor, rows: Tensor) -> Tensor:
@@ -34,3 +34,11 @@ def to_tensor(matrix: sparse.csr_matrix, dtype: torch.dtype, device: torch.devic
             device=device,
             check_invariants=False,
         )
+
+
+def sum_matrices(classes: np.ndarray, num_classes: int, device: torch.device | str) -> dict[torch.dtype, Tensor]:
+    """(K, V) of zeros and ones in float32 and float64: which of V columns each class is the sum of; -1 is none."""
+    columns = np.flatnonzero(classes >= 0)
+    shape = (num_classes, len(classes))
+    matrix = sparse.csr_matrix((np.ones(len(columns)), (classes[columns], columns)), shape=shape)
+    return {dtype: to_tensor(matrix, dtype, device) for dtype in (torch.float32, torch.float64)}

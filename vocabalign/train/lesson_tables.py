@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from vocabalign.errors import ArtifactError
+from vocabalign.losses.class_sums import ClassSums
 from vocabalign.losses.classes import EventClasses, common_classes, identity_classes, shared_token_classes
-from vocabalign.losses.completed_events import SummedClasses
 from vocabalign.losses.events import EventMerge
 from vocabalign.losses.likelihood import word_starts
 from vocabalign.losses.marginal import PrefixMerge
@@ -55,13 +55,13 @@ class Tables:
         return EventMerge(self.classes, self.device)
 
     @cached_property
-    def _sums(self) -> dict[int, SummedClasses]:
+    def _sums(self) -> dict[int, ClassSums]:
         return {}
 
-    def class_sums(self, num_rows: int) -> SummedClasses:
+    def class_sums(self, num_rows: int) -> ClassSums:
         """``classes`` as sums of probabilities, for a student's head of so many rows."""
         if num_rows not in self._sums:
-            self._sums[num_rows] = SummedClasses(self.classes, num_rows, self.device)
+            self._sums[num_rows] = ClassSums(self.classes, num_rows, self.device)
         return self._sums[num_rows]
 
     @cached_property

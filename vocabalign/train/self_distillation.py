@@ -16,9 +16,10 @@ import torch
 from torch import Tensor
 
 from vocabalign.losses.chunks import chunk_loss
+from vocabalign.losses.class_sums import ClassSums
 from vocabalign.losses.classes import common_classes
 from vocabalign.losses.continuations import Continuations
-from vocabalign.losses.event_mixture import ClassSums, event_mixture_loss
+from vocabalign.losses.event_mixture import event_mixture_loss
 from vocabalign.losses.fused import fused_loss
 from vocabalign.losses.hidden import hidden_loss
 from vocabalign.losses.likelihood import observed_log_probs
