@@ -110,6 +110,19 @@ def test_bad_files(tmp_path, name):
     assert file in str(caught.value) and "\n" not in str(caught.value)
 
 
+def test_both_sides_of_a_split_are_not_read_together(tmp_path):
+    folder = tmp_path / "split"
+    folder.mkdir()
+    for name in ("train", "heldout"):
+        (folder / f"{name}.jsonl").write_text(json.dumps({"text": name}) + "\n")
+    assert sorted(read_texts(folder)) == ["heldout", "train"], "any folder may hold files of these names"
+    (folder / "manifest.json").write_text('{"stage": "corpus"}')
+    for corpus in (folder, tmp_path, str(tmp_path / "spl*")):
+        with pytest.raises(CorpusError, match="both sides of a split: give .*train.jsonl"):
+            list(read_texts([corpus]))
+    assert list(read_texts(folder / "train.jsonl")) == ["train"]
+
+
 def test_bad_paths(tmp_path):
     for corpus, message in (
         ([tmp_path / "no.txt"], "does not exist"),

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from vocabalign.corpus_references import is_hub, split_weight
-from vocabalign.errors import CorpusError
+from vocabalign.errors import ArtifactError, CorpusError
+from vocabalign.manifests import read_manifest
 from vocabalign.text.compressed_files import COMPRESSED_ENDINGS, READ_ERRORS, open_bytes
 from vocabalign.text.corpus_records import Document, decode, read_hub, read_lines, read_parquet
 
@@ -22,6 +23,8 @@ TEXT_ENDINGS = (".txt",)
 LINE_ENDINGS = (".jsonl", ".ndjson", ".jsonlines")
 PARQUET_ENDINGS = (".parquet",)
 PIECE_BYTES = 2**16
+# What `vocabalign corpus` writes.
+TRAIN_FILE, HELDOUT_FILE = "train.jsonl", "heldout.jsonl"
 # Text usually shrinks to a quarter or a third; for estimates only.
 _COMPRESSION_RATIO = 3.5
 
@@ -131,6 +134,7 @@ def _files_of(item: str | Path) -> list[Path]:
         files = [p for p in inside if p.is_file() and _kind(p) and not _is_hidden(p.relative_to(path))]
         if not files:
             raise CorpusError(f"The folder {path} holds no text files: expected names ending in {_endings()}.")
+        _refuse_both_sides(files)
         return files
     if path.is_file():
         if _kind(path) is None:
@@ -144,6 +148,23 @@ def _files_of(item: str | Path) -> list[Path]:
     if not matches:
         raise CorpusError(f"The glob '{item}' matches nothing: check the path of the corpus.")
     return [file for match in matches for file in _files_of(match)]
+
+
+def _refuse_both_sides(files: Sequence[Path]) -> None:
+    """Training and held-out text of one split are never read together: scores on the latter would be worth nothing."""
+    for path in files:
+        if path.name == HELDOUT_FILE and path.with_name(TRAIN_FILE) in files and _is_split(path.parent):
+            raise CorpusError(
+                f"The folder {path.parent} was made by 'vocabalign corpus' and holds both sides of a split: give "
+                f"{path.with_name(TRAIN_FILE)} to learn from, or {path} for scores."
+            )
+
+
+def _is_split(folder: Path) -> bool:
+    try:
+        return read_manifest(folder).get("stage") == "corpus"
+    except ArtifactError:
+        return False
 
 
 def _is_hidden(path: Path) -> bool:
