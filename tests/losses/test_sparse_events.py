@@ -14,12 +14,16 @@ from vocabalign.losses.targets import SampledTargets, capture_samples, capture_t
 ROWS, SIZES = 9, (23, 31)
 
 
+def student_classes():
+    return np.concatenate([np.arange(7), np.random.default_rng(0).integers(0, 7, 15), [-1]]).astype(np.int64)
+
+
 @pytest.fixture()
 def scene():
     torch.manual_seed(0)
-    student = np.concatenate([np.arange(7), np.random.default_rng(0).integers(0, 7, 15), [-1]])
+    student = student_classes()
     teacher = np.concatenate([np.arange(7), np.random.default_rng(1).integers(0, 7, 24)])
-    classes = EventClasses(student.astype(np.int64), teacher.astype(np.int64), 7, None)
+    classes = EventClasses(student, teacher.astype(np.int64), 7, None)
     hidden = torch.randn(ROWS, 5, dtype=torch.float64, requires_grad=True)
     head = Head(torch.randn(SIZES[0], 5, dtype=torch.float64, requires_grad=True))
     theirs, their_head = torch.randn(ROWS, 6, dtype=torch.float64), Head(torch.randn(SIZES[1], 6, dtype=torch.float64))
@@ -30,9 +34,15 @@ def gradients(loss, *tensors):
     return [loss, *torch.autograd.grad(loss, tensors)]
 
 
+@pytest.mark.parametrize("classless", [False, True])
 @pytest.mark.parametrize("divergence", sorted(DIVERGENCES))
-def test_all_tokens_are_the_event_loss(scene, divergence):
+def test_all_tokens_are_the_event_loss(scene, divergence, classless):
     hidden, head, theirs, their_head, merge, classes = scene
+    if classless:  # tokens of the teacher that the student knows nothing like
+        numbers = classes.numpy().copy()
+        numbers[[9, 20]] = -1
+        merge = EventMerge(EventClasses(student_classes(), numbers, 7, None))
+        classes = torch.from_numpy(numbers)
     full = event_loss(hidden, head, theirs, their_head, merge, divergence=divergence)
     targets = capture_top(theirs, their_head, SIZES[1])
     top = top_event_loss(hidden, head, targets, classes, merge, divergence=divergence)
@@ -74,7 +84,7 @@ def test_classes_are_added_up_and_the_rest_keeps_what_has_none():
     targets = TopTargets(torch.tensor([[0, 1, 2, 3]]), probabilities.log(), torch.tensor([0.15]).log())
     numbers, log_probs, rest = merge_top(targets, torch.tensor([5, 2, 5, -1]))
     found = {int(n): float(p.exp()) for n, p in zip(numbers[0], log_probs[0]) if n >= 0}
-    assert found == pytest.approx({2: 0.3, 5: 0.5}) and float(rest.exp()) == pytest.approx(0.2)
+    assert found == pytest.approx({2: 0.3 / 0.95, 5: 0.5 / 0.95}) and float(rest.exp()) == pytest.approx(0.15 / 0.95)
 
 
 def test_targets_of_another_temperature_are_refused(scene):

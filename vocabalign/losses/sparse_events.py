@@ -22,8 +22,9 @@ __all__ = ["merge_top", "sampled_event_loss", "top_event_loss"]
 def merge_top(targets: TopTargets, classes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """A teacher's likeliest tokens as likeliest classes.
 
-    Tokens of one class are added up; tokens of none go to the rest. What the rest holds of a class that is listed is
-    not known and stays there, so a class has at most its probability: less than the tail in all.
+    Tokens of one class are added up; tokens of none are left out, as ``event_loss`` leaves them out, and what remains
+    sums to 1 again. What the rest holds of a class that is listed is not known and stays there, so a class has at most
+    its probability: less than the tail in all.
 
     Args:
         targets: (N, k).
@@ -46,8 +47,9 @@ def merge_top(targets: TopTargets, classes: Tensor) -> tuple[Tensor, Tensor, Ten
     sums = torch.zeros_like(values).scatter_add_(1, group, values.exp())
     named_classes = torch.full_like(numbers, -1).scatter_(1, group, numbers)
     unknown = named_classes < 0
-    rest = (tail.exp() + (sums * unknown).sum(1)).clamp(min=SMALLEST_TAIL).log()
-    return named_classes, sums.masked_fill(unknown, 0).log().clamp(min=NEVER), rest
+    sums = sums.masked_fill(unknown, 0)
+    whole = (sums.sum(1) + tail.exp()).clamp(min=SMALLEST_TAIL).log()
+    return named_classes, (sums.log() - whole[:, None]).clamp(min=NEVER), tail - whole
 
 
 def top_event_loss(
