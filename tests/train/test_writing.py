@@ -13,9 +13,11 @@ def model(tiny_llama):
     return load_model(tiny_llama, dtype=torch.float32, device=torch.device("cpu"))
 
 
-def written(model, prompts, count, seed=0, temperature=1.0, num_tokens=400):
+def written(model, prompts, count, seed=0, temperature=1.0, num_tokens=400, ends=()):
     generator = torch.Generator().manual_seed(seed)
-    return write_tokens(model, prompts, count, temperature=temperature, generator=generator, num_tokens=num_tokens)
+    return write_tokens(
+        model, prompts, count, temperature=temperature, generator=generator, num_tokens=num_tokens, ends=ends
+    )
 
 
 def test_cold_text_is_the_likeliest_token_each_time(model):
@@ -26,6 +28,20 @@ def test_cold_text_is_the_likeliest_token_each_time(model):
             expected = model(ids[:, :length]).logits[:, -1].argmax(-1)
         assert torch.equal(ids[:, length], expected)
     assert torch.equal(ids, model.generate(prompts, max_new_tokens=6, do_sample=False, eos_token_id=None))
+
+
+def test_rows_that_ended_leave_and_the_others_are_written_as_if_they_had_not(model):
+    prompts = torch.tensor([[0, 10 * i, 7 * i] for i in range(1, 9)])
+    free = written(model, prompts, 40, temperature=1e-4)
+    ends = set(free[:, 6:].flatten().tolist()[::25])
+    ids = written(model, prompts, 40, temperature=1e-4, ends=ends)
+    lengths = []
+    for row, whole in zip(ids.tolist(), free.tolist()):
+        stop = next((i for i in range(3, len(whole)) if whole[i] in ends), len(whole) - 1)
+        assert row[: stop + 1] == whole[: stop + 1]
+        assert set(row[stop:]) == {whole[stop]}
+        lengths.append(stop)
+    assert len(set(lengths)) > 2 and min(lengths) < 20  # some left early, at several times
 
 
 def test_seeds_decide_and_rows_that_pad_are_never_drawn(model):

@@ -22,7 +22,7 @@ from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.documents import boundary_ids
 from vocabalign.train.teachers import RunningTeacher
 from vocabalign.train.texts import training_texts
-from vocabalign.train.writing import text_of, write_tokens
+from vocabalign.train.writing import ends_of, text_of, write_tokens
 
 logger = logging.getLogger("vocabalign")
 WRITTEN = "written.jsonl"
@@ -132,6 +132,7 @@ def _write(
         temperature=config.sentence.temperature,
         generator=generator,
         num_tokens=len(vocabulary),
+        ends=ends_of(vocabulary),
     ).tolist()
     begin, _ = boundary_ids(vocabulary)
     found = [text_of(row if begin is None else row[1:], vocabulary) for row in ids]

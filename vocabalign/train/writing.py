@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
+from vocabalign.losses.logits import Head
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.head import read_head
 
@@ -23,11 +25,12 @@ def write_tokens(
     temperature: float,
     generator: torch.Generator,
     num_tokens: int,
+    ends: Collection[int] = (),
 ) -> Tensor:
     """Go on from prompts of one length, at random from the model's own distribution.
 
     The body and the head are called by themselves, so that it works inside a training step, where the model's
-    ``forward`` is the loss.
+    ``forward`` is the loss. Rows that have ended leave the batch as soon as half of it has.
 
     Args:
         model: any causal language model.
@@ -36,6 +39,7 @@ def write_tokens(
         temperature: of the sampling.
         generator: on the model's device.
         num_tokens: ids that stand for a token; rows of the head beyond are never drawn.
+        ends: ids behind which a row is not gone on with; what stands there is the same id again.
 
     Returns:
         (B, P + count) int64.
@@ -46,22 +50,43 @@ def write_tokens(
     was_training = model.training
     model.eval()
     past = DynamicCache(config=model.config)
-    ids, new = prompts, prompts
-    rows = min(num_tokens, head.num_rows)
-    for _ in range(count):
+    ids = torch.cat([prompts, prompts.new_zeros(len(prompts), count)], 1)
+    ends_text = torch.isin(torch.arange(num_tokens, device=ids.device), torch.tensor([*ends], device=ids.device))
+    # Rows that are still written, and which of them have ended.
+    open_rows, new = torch.arange(len(ids), device=ids.device), prompts
+    ended = torch.zeros(len(ids), dtype=torch.bool, device=ids.device)
+    for at in range(prompts.shape[1], ids.shape[1]):
         output = model.base_model(input_ids=new, past_key_values=past, use_cache=True)
         past = output.past_key_values
-        states = output.last_hidden_state[:, -1]
-        logits = torch.nn.functional.linear(states, head.weight[:rows].to(states.dtype)).float()
-        if head.bias is not None:
-            logits += head.bias[:rows].float()
-        logits *= head.scale
-        if head.softcap:
-            logits = head.softcap * torch.tanh(logits / head.softcap)
-        new = torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator)
-        ids = torch.cat([ids, new], 1)
+        logits = _logits(output.last_hidden_state[:, -1], head, num_tokens)
+        drawn = torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator)
+        new = torch.where(ended[:, None], ids[open_rows, at - 1, None], drawn)
+        ids[open_rows, at] = new[:, 0]
+        ended |= ends_text[new[:, 0]]
+        if ends and int(ended.sum()) * 2 >= len(ended):
+            ids[open_rows[ended], at:] = new[ended]
+            going_on = ~ended
+            open_rows, new, ended = open_rows[going_on], new[going_on], ended[going_on]
+            if not len(open_rows):
+                break
+            past.batch_select_indices(going_on.nonzero().squeeze(1))
     model.train(was_training)
     return ids
+
+
+def _logits(states: Tensor, head: Head, num_tokens: int) -> Tensor:
+    """(B, V) float32 of the rows that stand for a token."""
+    rows = min(num_tokens, head.num_rows)
+    logits = torch.nn.functional.linear(states, head.weight[:rows].to(states.dtype)).float()
+    if head.bias is not None:
+        logits += head.bias[:rows].float()
+    logits *= head.scale
+    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
+
+
+def ends_of(vocabulary: Vocabulary) -> set[int]:
+    """Ids that end a text."""
+    return {*vocabulary.more_eos, *(vocabulary.roles[role] for role in ("eos", "bos") if role in vocabulary.roles)}
 
 
 def text_of(ids: list[int], vocabulary: Vocabulary) -> str | None:
@@ -71,7 +96,7 @@ def text_of(ids: list[int], vocabulary: Vocabulary) -> str | None:
         ids: without what begins a document.
         vocabulary: of the model.
     """
-    ends = {*vocabulary.more_eos, *(vocabulary.roles[role] for role in ("eos", "bos") if role in vocabulary.roles)}
+    ends = ends_of(vocabulary)
     pieces = []
     for token in ids:
         if token in ends:
