@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -82,29 +83,85 @@ def chunk_loss(
         Minixhofer, Vulić and Ponti (2025), Cross-Tokenizer Distillation via Approximate Likelihood Matching; the
         remedies as in their implementation (merge_by_space_prob, append_space).
     """
+    chunks, given = merge_chunks(chunks, teacher, weights, starts, merge_below)
+    student = ObservedRows(hidden, head, chunks.student.labels, starts)
+    with torch.no_grad():
+        stream(student, [Side(hidden, head, trained=False)], block_bytes=block_bytes)
+    found = compare_chunks(Observed(student.tokens, student.starts_found), teacher, chunks, given, temperature)
+    gradient = SlopeRows(student.labels, found.values, found.of_token, found.of_start, student.mask)
+    total = given.sum() if num_items is None else num_items
+    return stream(gradient, [Side(hidden, head)], num_items=total, block_bytes=block_bytes)[0]
+
+
+class Compared(NamedTuple):
+    """What chunks are worth, at the rows of the student that their loss depends on.
+
+    Attributes:
+        values: (N,) w_c f, written at the first row of each chunk.
+        of_token: (N,) slope of the log-probability of each row's label, with the sign of a surprisal's.
+        of_start: (N,) the same of a word's start behind a chunk, or None.
+    """
+
+    values: Tensor
+    of_token: Tensor
+    of_start: Tensor | None
+
+
+def merge_chunks(
+    chunks: AlignedChunks,
+    teacher: Observed,
+    weights: str | Tensor,
+    starts: Tensor | None,
+    merge_below: float | None,
+) -> tuple[AlignedChunks, Tensor]:
+    """Chunks that end where the teacher thinks that a word may follow, and their (C,) weights; see ``chunk_loss``."""
     _check_teacher(teacher, chunks, starts)
     given = chunks.weights(weights) if isinstance(weights, str) else weights
     if given.shape != (len(chunks),):
         raise ValueError(f"The weights have shape {tuple(given.shape)} but there are {len(chunks)} chunks.")
-    if starts is not None and merge_below is not None:
-        assert teacher.word_starts is not None
-        after = chunks.teacher.after
-        ends = (after < 0) | (teacher.word_starts[after.clamp(min=0)].exp() > merge_below)
-        chunks, given = _merge(chunks, ends, given)
-    student = ObservedRows(hidden, head, chunks.student.labels, starts)
-    with torch.no_grad():
-        stream(student, [Side(hidden, head, trained=False)], block_bytes=block_bytes)
-    a, b = chunk_surprisals(teacher.tokens, chunks.teacher), chunk_surprisals(student.tokens, chunks.student)
+    if starts is None or merge_below is None:
+        return chunks, given
+    assert teacher.word_starts is not None
+    after = chunks.teacher.after
+    ends = (after < 0) | (teacher.word_starts[after.clamp(min=0)].exp() > merge_below)
+    merged = chunks.merged(ends)
+    owner = torch.searchsorted(merged.student.stops, chunks.student.stops)
+    total = torch.zeros(len(merged), dtype=given.dtype, device=given.device)
+    return merged, total.index_add_(0, owner.to(given.device), given)
+
+
+def compare_chunks(
+    student: Observed, teacher: Observed, chunks: AlignedChunks, weights: Tensor, temperature: float
+) -> Compared:
+    """Values and slopes of ``chunk_loss`` from what both sides gave to the text.
+
+    Args:
+        student: of the rows at ``chunks.student.positions``.
+        teacher: of the rows at ``chunks.teacher.positions``.
+        chunks: C chunks.
+        weights: (C,) w.
+        temperature: τ.
+    """
+    rows = chunks.student
+    a, b = chunk_surprisals(teacher.tokens, chunks.teacher), chunk_surprisals(student.tokens, rows)
     appended = None
-    if teacher.word_starts is not None and student.starts_found is not None:
-        appended = (chunks.teacher.after >= 0) & (chunks.student.after >= 0)
+    if teacher.word_starts is not None and student.word_starts is not None:
+        appended = (chunks.teacher.after >= 0) & (rows.after >= 0)
         a = a - _behind(teacher.word_starts, chunks.teacher, appended).to(a.dtype)
-        b = b - _behind(student.starts_found, chunks.student, appended).to(b.dtype)
+        b = b - _behind(student.word_starts, rows, appended).to(b.dtype)
     values, slopes = surprisal_divergence(a, b, temperature)
-    given = given.to(values.device, values.dtype)
-    gradient = _ChunkGradient(student, chunks.student, given * values, given * slopes, appended)
-    total = given.sum() if num_items is None else num_items
-    return stream(gradient, [Side(hidden, head)], num_items=total, block_bytes=block_bytes)[0]
+    weights = weights.to(values.device, values.dtype)
+    values, slopes = weights * values, weights * slopes
+    tokens = student.tokens
+    # What a chunk is worth is written at its first row; the loop adds rows up.
+    at_first = torch.zeros_like(tokens, dtype=values.dtype).index_add_(0, rows.starts, values).to(tokens.dtype)
+    owner, at = members_between(rows.starts, rows.stops)
+    of_token = torch.zeros_like(tokens).index_add_(0, at, slopes[owner].to(tokens.dtype))
+    of_start = None
+    if appended is not None:
+        kept = slopes[appended].to(tokens.dtype)
+        of_start = torch.zeros_like(tokens).index_add_(0, rows.after[appended], kept)
+    return Compared(at_first, of_token, of_start)
 
 
 def _check_teacher(teacher: Observed, chunks: AlignedChunks, starts: Tensor | None) -> None:
@@ -124,13 +181,6 @@ def _check_teacher(teacher: Observed, chunks: AlignedChunks, starts: Tensor | No
         )
 
 
-def _merge(chunks: AlignedChunks, ends: Tensor, weights: Tensor) -> tuple[AlignedChunks, Tensor]:
-    merged = chunks.merged(ends)
-    owner = torch.searchsorted(merged.student.stops, chunks.student.stops)
-    total = torch.zeros(len(merged), dtype=weights.dtype, device=weights.device)
-    return merged, total.index_add_(0, owner.to(weights.device), weights)
-
-
 def _behind(log_probs: Tensor, rows: ChunkRows, kept: Tensor) -> Tensor:
     """(C,) what the row behind each chunk gives, 0 where it is not kept."""
     found = log_probs[rows.after.clamp(min=0)]
@@ -141,24 +191,25 @@ def _sums(tensor: Tensor) -> torch.dtype:
     return torch.float32 if tensor.device.type == "mps" else torch.float64
 
 
-class _ChunkGradient:
-    """Spreads the slopes of chunks over their rows."""
+class SlopeRows:
+    """Spreads slopes of the log-probabilities of labels, and of words' starts, over the logits.
+
+    Args:
+        labels: (N,) int64, below 0 for none.
+        values: (P, N) or (N,) what the rows are worth.
+        of_token: (N,) slopes of the surprisal of each label; 0 where there is none.
+        of_start: (N,) slopes of the surprisal of a word's start, or None.
+        mask: (V,) 1 for tokens that start a word, or None.
+    """
 
     def __init__(
-        self, student: ObservedRows, rows: ChunkRows, values: Tensor, slopes: Tensor, appended: Tensor | None
+        self, labels: Tensor, values: Tensor, of_token: Tensor, of_start: Tensor | None, mask: Tensor | None
     ) -> None:
-        self.labels, self.mask = student.labels, student.mask
-        exact = student.tokens.dtype
-        # What a chunk is worth is written at its first row; the loop adds rows up.
-        self.values = torch.zeros_like(student.tokens, dtype=values.dtype).index_add_(0, rows.starts, values).to(exact)
-        owner, at = members_between(rows.starts, rows.stops)
-        self.of_token = torch.zeros_like(student.tokens).index_add_(0, at, slopes[owner].to(exact))
-        self.of_start = None
-        if appended is not None:
-            kept = slopes[appended].to(exact)
-            self.of_start = torch.zeros_like(student.tokens).index_add_(0, rows.after[appended], kept)
+        self.labels, self.values = labels, values if values.ndim > 1 else values[None]
+        self.of_token, self.of_start, self.mask = of_token, of_start, mask
 
     def __call__(self, logits: Sequence[Tensor], rows: slice, gradient: bool) -> Tensor:
+        """(P, C) values; the logits become the gradient."""
         if gradient:
             z, slopes = logits[0], self.of_token[rows, None]
             q = torch.softmax(z, -1)
@@ -170,4 +221,4 @@ class _ChunkGradient:
                 torch.outer(-(behind / share).squeeze(1), self.mask, out=z)
                 z.add_(slopes + behind).mul_(q)
             z.scatter_add_(1, self.labels[rows].clamp(min=0)[:, None], -slopes)
-        return self.values[rows][None]
+        return self.values[:, rows]

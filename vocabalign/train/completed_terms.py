@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from vocabalign.losses.chunk_mixture import chunk_mixture_loss
 from vocabalign.losses.completed_events import completed_event_loss
 from vocabalign.losses.events import class_entropy, event_loss
 from vocabalign.losses.fused import IGNORE, fused_loss
@@ -28,6 +29,7 @@ from vocabalign.losses.sparse import sampled_loss, top_loss
 from vocabalign.losses.sparse_events import sampled_event_loss, top_event_loss
 
 if TYPE_CHECKING:
+    from vocabalign.losses.aligned import AlignedChunks
     from vocabalign.train.loss_terms import Lesson, Starts
 
 # (loss with gradient, cross-entropy, completed loss of the teacher), each divided by the items.
@@ -144,8 +146,22 @@ def _entropy(lesson: Lesson, text: Text, which: Tensor) -> Tensor:
     return fused_loss(lesson.hidden[which], lesson.head, text.labels[which], num_items=text.num_items).loss
 
 
+def chunks_and_text(lesson: Lesson, chunks: AlignedChunks, text: Text, num_chunk_items: Any) -> Mixed:
+    """Chunks are completed by nothing, but what they and the cross-entropy need of the student is the same."""
+    observed = lesson.teacher.observed(chunks.teacher)
+    starts = None
+    if observed.word_starts is not None:
+        starts = lesson.tables.word_starts("student", lesson.head.num_rows)
+    return chunk_mixture_loss(
+        lesson.hidden, lesson.head, text.labels, chunks, observed, starts=starts,
+        cross_entropy=text.entropy, chunk=text.taught, num_items=text.num_items, num_chunk_items=num_chunk_items,
+    )  # fmt: skip
+
+
 COMPLETED: dict[str, Completed] = {
     "token": completed_token,
     "event": completed_event,
     "prefixes": completed_prefixes,
 }
+# Of these the first takes the cross-entropy with it; they have items of their own.
+WITH_TEXT: dict[str, Callable[[Lesson, Any, Text, Any], Mixed]] = {"chunks": chunks_and_text}

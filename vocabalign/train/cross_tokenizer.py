@@ -11,7 +11,7 @@ from torch import Tensor
 
 from vocabalign.losses.fused import fused_loss
 from vocabalign.losses.logits import Head
-from vocabalign.train.completed_terms import COMPLETED, Text
+from vocabalign.train.completed_terms import COMPLETED, WITH_TEXT, Text
 from vocabalign.train.coverage import Coverage
 from vocabalign.train.data import Fragment
 from vocabalign.train.head import hidden_states, read_head
@@ -106,15 +106,17 @@ class AlignedDistillation:
         open_weight, entropy = 1 - self.weight, None
         loss = distillation = hidden.new_zeros((), dtype=torch.float32)
         for taught, name, factor, lesson, rows in self._terms(hidden, head, said, batches):
-            weight = self.weight * taught.share * factor
-            if name in COMPLETED and weight:
-                text = Text(labels, open_weight, weight, num_items)
-                together, found, value = COMPLETED[name](lesson, rows, text)
+            weight, items = self.weight * taught.share * factor, num_items * TERMS[name].places(taught.coverage)
+            text = Text(labels, open_weight, weight, num_items)
+            if weight and (name in COMPLETED or (open_weight and name in WITH_TEXT)):
+                if name in COMPLETED:
+                    together, found, value = COMPLETED[name](lesson, rows, text)
+                else:
+                    together, found, value = WITH_TEXT[name](lesson, rows, text, items)
                 loss = loss + together.to(loss.dtype)
                 if open_weight:
                     open_weight, entropy = 0.0, found.detach()
             else:
-                items = num_items * TERMS[name].places(taught.coverage)
                 value = TERMS[name].loss(lesson, rows, items)
                 loss = loss + weight * value.to(loss.dtype)
             distillation = distillation + taught.share * factor * value.detach().to(loss.dtype)
