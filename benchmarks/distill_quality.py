@@ -81,14 +81,14 @@ def main() -> None:
 
 
 def options_of(way: str) -> dict[str, object]:
-    """``direct``, or a loss as it is written in a configuration, perhaps with a weight of its own."""
+    """``direct``, or a loss as it is written in a configuration, perhaps with settings: ``auto, temperature 2``."""
     if way == DIRECT:
         return {"distillation_weight": 0.0}
     loss, *settings = way.split(", ")
     options: dict[str, object] = {"loss": loss}
     for setting in settings:
         name, _, value = setting.partition(" ")
-        options |= {"distillation_weight": float(value)} if name == "weight" else {"calibrate_teacher": True}
+        options["distillation_weight" if name == "weight" else name] = json.loads(value)
     return options
 
 

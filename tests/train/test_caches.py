@@ -48,7 +48,7 @@ def teachers(tmp_path_factory, twin, spaced, corpus_file):
 
 
 def cached(teacher, corpus, out, **values):
-    fields = {"teacher": str(teacher), "corpus": [str(corpus)], "out": out, **values}
+    fields = {"teacher": str(teacher), "corpus": [str(corpus)], "out": out, "calibrate_teacher": False, **values}
     return caches.run(make_config(DistillCacheConfig, fields))
 
 

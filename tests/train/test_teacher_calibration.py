@@ -8,10 +8,12 @@ import torch
 from tests.conftest import make_byte_level_tokenizer, make_llama, make_metaspace_tokenizer
 from tests.losses.toy import random_side
 from tests.train.runs import distilled, losses, same
+from vocabalign.config import make_config
 from vocabalign.losses.logits import Head
 from vocabalign.manifests import read_manifest
-from vocabalign.stages import DistillConfig
+from vocabalign.stages import DistillCacheConfig, TrainingOptions
 from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.train import caches
 from vocabalign.train.teacher_calibration import LARGEST, calibrate, corrected, correction_of, expectations
 from vocabalign.train.teachers import read_teacher
 
@@ -30,16 +32,12 @@ def read(folder):
     return read_teacher(folder, vocabulary, "float32", "cpu", False, CPU), vocabulary
 
 
-def config_of(folder, corpus, **more):
-    return DistillConfig(student=str(folder), teacher=str(folder), corpus=[str(corpus)], out=folder / "out", **more)
-
-
 def test_the_mean_distribution_comes_near_that_of_the_text(teacher_folder, corpus_file):
     teacher, vocabulary = read(teacher_folder)
     texts = [json.loads(line)["text"] for line in corpus_file.read_text().splitlines()]
     before, there = expectations(teacher, vocabulary, texts)
     assert float(before.sum()) == pytest.approx(float(there.sum())) and float(there.sum()) > 500
-    moved = calibrate(config_of(teacher_folder, corpus_file), teacher, vocabulary)
+    moved = calibrate([str(corpus_file)], TrainingOptions(), teacher, vocabulary, CPU)
     after, again = expectations(teacher, vocabulary, texts)
     assert torch.equal(there, again)
     distances = [float((side - there).abs().sum() / there.sum() / 2) for side in (before, after)]
@@ -90,6 +88,29 @@ def test_a_run_is_taught_by_the_corrected_teacher(tmp_path, tiny_llama, teacher_
     assert not same(plain, better) and losses(plain) != losses(better)
     (moved,) = read_manifest(better)["metrics"]["teacher_calibration"]
     assert 0 < moved < 1 and "teacher_calibration" not in read_manifest(plain)["metrics"]
+
+
+@pytest.mark.parametrize("kind", ["top-k", "hidden"])
+def test_a_cache_is_of_the_corrected_teacher(tmp_path, tiny_llama, teacher_folder, corpus_file, kind, caplog):
+    """All that is kept is what the corrected teacher says at hand."""
+    options = dict(check_teacher=False, distillation_weight=1.0, loss="event")
+    schedule = {"steps": 2, "context": 127, "batch_size": 2}
+    values = {"top_k": 480, "exact": True} if kind == "top-k" else {}
+    taught = {"online": distilled(tiny_llama, teacher_folder, corpus_file, tmp_path / "online", schedule, **options)}
+    caplog.set_level("INFO", logger="vocabalign")
+    for name, wanted in (("corrected", True), ("plain", False)):
+        fields = {"teacher": str(teacher_folder), "corpus": [str(corpus_file)], "kind": kind, **values}
+        cache = caches.run(
+            make_config(DistillCacheConfig, {**fields, "out": tmp_path / name, "calibrate_teacher": wanted})
+        )
+        assert ("teacher_calibration" in read_manifest(cache)["metrics"]) == wanted
+        caplog.clear()
+        taught[name] = distilled(
+            tiny_llama, [], corpus_file, tmp_path / f"{name}-out", schedule, cache=cache, **options
+        )
+        assert ("not corrected to the text" in caplog.text) != wanted
+    assert losses(taught["corrected"]) == pytest.approx(losses(taught["online"]), rel=1e-2)
+    assert losses(taught["plain"]) != pytest.approx(losses(taught["online"]), rel=2e-2)
 
 
 def test_without_text_the_teacher_is_as_it_was(teacher_folder):

@@ -132,7 +132,8 @@ class DistillConfig(StageConfig):
     """Score teacher and student on a sample of the text beforehand, and warn where the teacher is the worse."""
     calibrate_teacher: bool = True
     """Correct how often the teacher expects each token by how often it is there, on a sample of the corpus: for a
-    teacher whose own text looked otherwise (line ends, quotation marks, another language). Of models that are run."""
+    teacher whose own text looked otherwise (line ends, quotation marks, another language). Of models that are run; a
+    cache is corrected or not when it is made."""
     train: Literal["everything", "lora"] = "everything"
     """All parameters, or LoRA adapters beside the body's matrices alone; they are merged into the model that is
     written."""
@@ -168,6 +169,9 @@ class DistillCacheConfig(StageConfig):
     """Tokens drawn at every place, for ``sampled``."""
     exact: bool = False
     """Keep the log-probabilities of ``top-k`` as 16-bit numbers instead of a curve through them."""
+    calibrate_teacher: bool = True
+    """Correct how often the teacher expects each token by how often it is there, on a sample of the corpus, before
+    anything is kept; not of a server."""
     temperature: float = Field(default=1.0, gt=0)
     """Of the teacher's distribution; ``top-k`` and ``sampled`` can be used at no other."""
     batch_size: int = Field(default=16, gt=0)

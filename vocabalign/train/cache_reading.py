@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.cache_format import bits_for, read_curve, unpack_bits
 from vocabalign.train.cache_writing import DESCRIPTION, FORMAT, key_of
 
+logger = logging.getLogger("vocabalign")
 TOKENIZER, HEAD = "tokenizer", "head.safetensors"
 
 
@@ -120,6 +122,12 @@ class TargetCache:
                 f"{self.folder} holds the targets of {self.about['teacher']} with other weights than {folder} has: "
                 "make the cache again, or leave --teacher out."
             )
+
+    def say_calibration(self) -> None:
+        """Tell in the log that the teacher's expectations were not corrected to a text."""
+        if not self.about.get("calibrated"):
+            why = "a server's cannot be" if self.from_server else "'vocabalign distill cache' can (calibrate_teacher)"
+            logger.info("The teacher's expectations in %s are not corrected to the text: %s.", self.folder, why)
 
     def check_temperature(self, temperature: float) -> None:
         """Refuse a temperature that the targets were not made at.

@@ -27,6 +27,8 @@ from vocabalign.train.distill_sources import is_server
 from vocabalign.train.documents import boundary_ids
 from vocabalign.train.head import check_head, check_vocabulary_fits, hidden_states, read_head
 from vocabalign.train.server_cache import ServerReader
+from vocabalign.train.teacher_calibration import calibrate
+from vocabalign.train.teachers import RunningTeacher
 from vocabalign.train.texts import TrainingText, encode_scored, training_texts
 
 logger = logging.getLogger("vocabalign")
@@ -48,6 +50,9 @@ def run(config: DistillCacheConfig) -> Path:
     """
     reader: Reader | ServerReader = ServerReader(config) if is_server(config.teacher) else Reader(config)
     with stage_artifact("distill-cache", config) as writer:
+        moved = reader.calibrate()
+        if moved is not None:
+            writer.metrics["teacher_calibration"] = moved
         shards = ShardWriter(writer.work, config.shard_mebibytes << 20)
         if shards.shards:
             logger.info("Going on behind %s documents of an interrupted run.", f"{len(shards.keys):,}")
@@ -113,7 +118,7 @@ class Reader:
         self.model = load_model(self.folder, dtype=dtype, device=self.device).requires_grad_(False)
         check_vocabulary_fits(self.model, self.vocabulary, self.folder)
         check_head(self.model, self.folder)
-        self.head = replace(read_head(self.model), rows=len(self.vocabulary))
+        self.head, self.calibrated = replace(read_head(self.model), rows=len(self.vocabulary)), False
         self.starts = word_starts(self.vocabulary).to(self.device)
         limit = context_length(self.model)
         if config.context is not None and limit is not None and config.context > limit:
@@ -128,6 +133,15 @@ class Reader:
     def texts(self, corpus: list[str]) -> Iterator[TrainingText]:
         """The documents, conversations as the teacher's own template renders them."""
         return training_texts(corpus, TrainingOptions(), self.vocabulary)
+
+    def calibrate(self) -> float | None:
+        """Correct the head to the text, if wanted: what is captured, and a head that is kept, are of that one."""
+        if not self.config.calibrate_teacher:
+            return None
+        teacher = RunningTeacher(self.model, self.device)
+        moved = calibrate(self.config.corpus, TrainingOptions(), teacher, self.vocabulary, self.device)
+        self.head, self.calibrated = replace(teacher.head(self.device), rows=len(self.vocabulary)), moved is not None
+        return moved
 
     def read(self, items: Sequence[TrainingText]) -> Iterator[Read]:
         """What is kept of each document."""
@@ -205,6 +219,7 @@ class Reader:
             "vocabulary_size": len(self.vocabulary),
             "context": self.context,
             "dtype": str(half).removeprefix("torch."),
+            "calibrated": self.calibrated,
             "temperature": config.temperature if config.kind in ("top-k", "sampled") else 1.0,
             "top_k": min(config.top_k, len(self.vocabulary)),
             "draws": config.draws,

@@ -187,12 +187,15 @@ def _check(
 def _calibrate(
     config: DistillConfig, run: Run, sources: Sequence[Source], running: Sequence[RunningTeacher | None]
 ) -> None:
-    """Every rank by itself: the sample is the same on all."""
+    """Every rank by itself: the sample is the same on all. A cache is what it was made to be."""
     if not config.calibrate_teacher:
         return
     for source, teacher in zip(sources, running):
+        if source.cache is not None and is_main():
+            source.cache.say_calibration()
         if teacher is not None and not teacher.own:
-            moved = calibrate(config, teacher, source.vocabulary)
+            device = pick_device(config.device)
+            moved = calibrate(config.corpus, config.training, teacher, source.vocabulary, device)
             run.metrics.setdefault("teacher_calibration", []).append(moved)
 
 

@@ -55,6 +55,9 @@ class ServerReader:
                 )
             yield TrainingText(document.text, None, document.weight, document.path, document.index)
 
+    def calibrate(self) -> None:
+        """Of a server's distributions nothing is known that could be corrected."""
+
     def read(self, items: Sequence[TrainingText]) -> Iterator[tuple[int, np.ndarray, Fields]]:
         """What is kept of each document."""
         with ThreadPoolExecutor(REQUESTS_AT_ONCE) as pool:

@@ -19,8 +19,8 @@ from torch import Tensor
 from vocabalign.losses.fused import IGNORE
 from vocabalign.losses.logits import Head
 from vocabalign.losses.streaming import Side, stream
-from vocabalign.models import context_length, pick_device
-from vocabalign.stages import DistillConfig
+from vocabalign.models import context_length
+from vocabalign.stages import TrainingOptions
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.train.documents import boundary_ids
 from vocabalign.train.teachers import RunningTeacher
@@ -34,19 +34,28 @@ EXTRA = 10.0
 LARGEST = 4.0
 
 
-def calibrate(config: DistillConfig, teacher: RunningTeacher, vocabulary: Vocabulary) -> float | None:
+def calibrate(
+    corpus: list[str], training: TrainingOptions, teacher: RunningTeacher, vocabulary: Vocabulary, device: torch.device
+) -> float | None:
     """Fit the correction to a sample of the training text and put it on the teacher's head.
+
+    Args:
+        corpus: the training text.
+        training: how it is read.
+        teacher: gets the corrected head.
+        vocabulary: of the teacher.
+        device: where the losses, or what is captured, will need the head.
 
     Returns:
         The probability that the correction moves, in the mean over places (total variation of the two means); None
         where there is nothing to fit it to.
     """
-    texts = training_texts(config.corpus, config.training, vocabulary)
+    texts = training_texts(corpus, training, vocabulary)
     expected, there = expectations(teacher, vocabulary, (text.text for text in texts if text.scored is None))
     if not there.sum():
         return None
     correction = correction_of(expected, there, vocabulary)
-    teacher.head(pick_device(config.device))  # where the losses are
+    teacher.head(device)
     teacher.heads = {device: corrected(head, correction) for device, head in teacher.heads.items()}
     moved = float((expected - there).abs().sum() / there.sum() / 2)
     largest = int(correction[: len(vocabulary)].argmin())
