@@ -79,7 +79,7 @@ class Pair:
     def finetune(self, name: str, model: str, tokens: int, seed: int, recipe: dict[str, Any]) -> Path:
         """A model trained by a recipe for so many tokens."""
         training = {"context": CONTEXT, "checkpoint_every": 100, **recipe.get("training", {})}
-        training["steps"] = max(1, round(tokens / (training["batch_size"] * CONTEXT)))
+        training["steps"] = max(1, round(tokens / (training["batch_size"] * training["context"])))
         fields = {**recipe, "training": training, "corpus": self.train, "heldout": self.heldout, "seed": seed}
         fields.pop("model", None)
         return self.run("finetune", f"{name}-seed{seed}", model=model, **fields)

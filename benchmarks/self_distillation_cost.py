@@ -1,9 +1,11 @@
 """What self-distillation costs: a step of it beside one of cross-entropy and one forward pass of the source.
 
 python benchmarks/self_distillation_cost.py [--source stories260K-hf] [--target stories3M-hf] [--batch-size 4]
+    [--context 128]
 
-One thread, processor time, the least of some rounds, 128 tokens a sequence; forward and backward, without the
-optimizer, which is the same. The source's forward pass is run once for a batch; what is above it are losses.
+One thread, processor time, the least of some rounds; forward and backward, without the optimizer, which is the same.
+The source is run once for a batch, to what its head reads; what is above that are losses, its logits where they are
+needed among them. A forward pass as transformers has it ends with the logits of all places: both are units here.
 ``share`` is that of the sequences which the source reads.
 """
 
@@ -31,7 +33,6 @@ from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.self_distillation import LEARNED, Lessons, SelfDistillation
 from vocabalign.train.source_side import SourceSide
 
-CONTEXT = 128
 SHARES = (1.0, 0.75, 0.5)
 
 
@@ -53,6 +54,7 @@ def main() -> None:
     parser.add_argument("--source", default="stories260K-hf")
     parser.add_argument("--target", default="models/stories3M-hf")
     parser.add_argument("--batch-size", type=int, default=4)
+    parser.add_argument("--context", type=int, default=128)
     parser.add_argument("--rounds", type=int, default=15)
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -69,15 +71,15 @@ def main() -> None:
         texts = list(read_texts([str(material / "corpora" / "tinystories" / "heldout.jsonl")]))
         mine, theirs = (tokenize(texts, v, folder, str(number)) for number, v in enumerate(vocabularies))
         lessons = Lessons(*vocabularies, read_head(model).num_rows)
-        limit = context_length(source)
-        numbers, items = list(range(arguments.batch_size)), float(arguments.batch_size * CONTEXT)
+        limit, context = context_length(source), arguments.context
+        numbers, items = list(range(arguments.batch_size)), float(arguments.batch_size * arguments.context)
         trie = lessons.continuations
 
         def read_by_source(share: float) -> Blocks:
             side = SourceSide(
-                mine, vocabularies[0], theirs, vocabularies[1], CONTEXT, limit, continuations=trie, share=share
+                mine, vocabularies[0], theirs, vocabularies[1], context, limit, continuations=trie, share=share
             )
-            return Blocks(mine, CONTEXT, 0, extend=side)
+            return Blocks(mine, context, 0, extend=side)
 
         blocks = read_by_source(1.0)
         batch = blocks.__getitems__(numbers)
@@ -91,8 +93,14 @@ def main() -> None:
             with torch.no_grad():
                 return hidden_states(source, batch["source_ids"], batch["source_positions"])
 
+        def forward_with_logits() -> object:
+            with torch.no_grad():
+                positions = batch["source_positions"]
+                return source(input_ids=batch["source_ids"], position_ids=positions, use_cache=False).logits
+
         steps: dict[str, Callable[[], object]] = {
             "the source's forward pass": forward,
+            "the same with its logits": forward_with_logits,
             "a step of cross-entropy": lambda: cross_entropy(model, batch, items)["loss"].backward(),
             **{f"a step with {key}": step(key) for key in ("hidden", "events", "continuations")},
             "making the batch": lambda: blocks.__getitems__(numbers),
@@ -101,12 +109,14 @@ def main() -> None:
             steps[f"all three, share {share:g}"] = step(None, read_by_source(share).__getitems__(numbers))
         rows = least_seconds(steps, arguments.rounds)
     alone, once = rows["a step of cross-entropy"], rows["the source's forward pass"]
+    with_logits = rows["the same with its logits"]
     print(f"{arguments.source} -> {Path(arguments.target).name}, {int(items):,} tokens a step")
     for name, seconds in rows.items():
         print(f"{name:<28}{1000 * seconds:8.1f} ms  {seconds / alone:5.2f} of cross-entropy")
     for share in SHARES:
-        above = (rows[f"all three, share {share:g}"] - alone) / once
-        print(f"share {share:g}: above cross-entropy {above:.2f} of a forward pass of the source")
+        above = rows[f"all three, share {share:g}"] - alone
+        units = f"{above / once:.2f} of the source's forward pass, {above / with_logits:.2f} of one with its logits"
+        print(f"share {share:g}: above cross-entropy {units}")
 
 
 def transplant(source: Path, target: Path, folder: Path) -> Path:
