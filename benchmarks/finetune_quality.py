@@ -6,9 +6,9 @@ python benchmarks/finetune_quality.py --print
 
 Every model is an artefact in ``--folder``: interrupt it at any time, the same command goes on where it stopped. Text is
 the material's (VOCABALIGN_MATERIAL): ``tinystories`` and ``tinystories-sampled`` to train on, held-out stories for
-scores only; for the demo model the standard library's. The baseline has FVT rows, a head of its own, the paper's two
-stages of equal length with a cosine each, cross-entropy, and the best of four learning rates, chosen on a fifth of the
-budget.
+scores only; for the demo model the documentation of the standard library, which it was made of. The baseline has FVT
+rows, a head of its own, the paper's two stages of equal length with a cosine each, cross-entropy, and the best of
+four learning rates, chosen on a fifth of the budget.
 ``source-continued`` is the untouched model trained on for the same bytes. Curves are scores in windows without overlap
 during training; the last column is by the scorer of ``vocabalign evaluate``, whose figures also make the paired
 intervals; ``--scorer`` gives another scorer's beside them.
@@ -29,6 +29,7 @@ from finetune_recipes import (
     ABLATIONS,
     BASELINE_RATES,
     CONTEXT,
+    LARGER,
     OURS,
     PAPERS,
     RATES,
@@ -47,6 +48,7 @@ from vocabalign.stages import STAGES
 PLACES = {"stories260K": "models/stories260K-hf", "stories3M": "models/stories3M-hf", "llama2": "tokenizers/llama2"}
 PLACES |= {"tinystories-bpe_16384": "tokenizers/tinystories-bpe_16384"}
 DEMO = {"source": "demo:source", "teacher": "demo:teacher"}
+DEMO_HELDOUT = 400
 PAIRS = ("stories260K:stories3M", "stories3M:llama2", "stories3M:tinystories-bpe_16384", "source:teacher")
 
 
@@ -67,6 +69,7 @@ class Pair:
         self.train, self.heldout = corpora(source, folder)
         config = json.loads((folder_of(self.source) / "config.json").read_text())
         self.tied = bool(config.get("tie_word_embeddings"))
+        self.recipe = merged(OURS, LARGER.get(source, {}))
 
     def start(self, name: str) -> Path:
         """A transplant: ``ours``, ``tied``, or the rows of a rival."""
@@ -107,11 +110,11 @@ class Pair:
 
     def ours(self, seed: int) -> Path:
         """Our recipe."""
-        return self.finetune("ours", str(self.start("ours")), self.tokens, seed, OURS)
+        return self.finetune("ours", str(self.start("ours")), self.tokens, seed, self.recipe)
 
     def rows_alone(self, seed: int) -> Path:
         """Self-distilled rows, for three minutes."""
-        recipe = merged(OURS, {"rows_share": 1.0, "training": {"evaluate_every": 100, "decay_share": 0.8}})
+        recipe = merged(self.recipe, {"rows_share": 1.0, "training": {"evaluate_every": 100, "decay_share": 0.8}})
         return self.finetune("rows-alone", str(self.start("ours")), 450_000, seed, recipe)
 
     def source_continued(self, seed: int) -> Path:
@@ -119,13 +122,15 @@ class Pair:
         tokens = round(self.tokens * self.source_tokens_per_token())
         found = {}
         for rate in (1e-3, 4e-3):
-            recipe = merged(OURS, {"rows_share": 0.0, "learning_rate": rate, "training": {"evaluate_every": 500}})
+            recipe = merged(
+                self.recipe, {"rows_share": 0.0, "learning_rate": rate, "training": {"evaluate_every": 500}}
+            )
             found[rate] = self.finetune(f"source-continued-{rate:g}", self.source, tokens, seed, recipe)
         return min(found.values(), key=lambda folder: curve(folder)[-1][1])
 
     def ablation(self, name: str, tokens: int) -> Path:
         """Our recipe with one factor changed; one seed."""
-        recipe = merged(OURS, ABLATIONS.get(name, {}))
+        recipe = merged(self.recipe, ABLATIONS.get(name, {}))
         start = str(self.start(recipe.get("model", "ours")))
         return self.finetune(f"ablation-{name.replace(' ', '-')}", start, tokens, 0, recipe)
 
@@ -138,7 +143,7 @@ class Pair:
     def rates(self, name: str) -> Path:
         """What a rate gains in the second stage."""
         short = {"rows_share": 0.0, "training": {"schedule": "cosine", "final_learning_rate_share": 0.1}}
-        recipe = merged(merged(OURS, short), RATES[name])
+        recipe = merged(merged(self.recipe, short), RATES[name])
         start = str(self.rows_alone(0))
         return self.finetune(f"rates-{name.replace(', ', '-').replace(' ', '-')}", start, RATES_TOKENS, 5, recipe)
 
@@ -167,14 +172,25 @@ def folder_of(reference: str) -> Path:
 def corpora(source: str, folder: Path) -> tuple[list[str], list[str]]:
     """Training and held-out text that the source knows."""
     if source in DEMO:
-        text = folder / "standard-library"
-        if not text.exists():
-            values = {"standard_library": True, "max_bytes": 3_000_000, "heldout_max_bytes": 150_000, "out": text}
-            STAGES["corpus"].run(make_config(STAGES["corpus"].config_class, values))
-        return [str(text / "train.jsonl")], [str(text / "heldout.jsonl")]
+        return documentation_files(folder / "documentation")
     stories = Path(os.environ["VOCABALIGN_MATERIAL"]) / "corpora"
     train = [str(stories / "tinystories" / "train.jsonl"), str(stories / "tinystories-sampled" / "train.jsonl")]
     return train, [str(stories / "tinystories" / "heldout.jsonl")]
+
+
+def documentation_files(folder: Path) -> tuple[list[str], list[str]]:
+    """The documentation of the standard library, of which the demo's source was made, and that of held-out modules."""
+    from vocabalign.text.standard_library import documentation, is_heldout
+
+    paths = [folder / "train.jsonl", folder / "heldout.jsonl"]
+    if not paths[1].exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        found: tuple[list[str], list[str]] = ([], [])
+        for passage in documentation():
+            found[is_heldout(passage.module)].append(json.dumps({"text": passage.text}))
+        for path, lines in zip(paths, (found[0], found[1][:DEMO_HELDOUT]), strict=True):
+            path.write_text("\n".join(lines) + "\n")
+    return [str(paths[0])], [str(paths[1])]
 
 
 def ways(pair: Pair, chosen: list[str], seeds: list[int], ablation_tokens: int) -> Iterator[Path]:

@@ -21,6 +21,8 @@ OURS = {
         "evaluate_every": 50,
     },
 }
+# What a larger source has otherwise.
+LARGER: dict[str, dict[str, Any]] = {"stories3M": {"rows_learning_rate": 3e-3, "learning_rate": 1e-3}}
 NOTHING = {"enabled": False}
 # One factor changed, everything else as in ours.
 ABLATIONS: dict[str, dict[str, Any]] = {
