@@ -31,7 +31,7 @@ def transplanted(tmp_path, tiny_llama):
     return transplant_stage.run(config)
 
 
-def objective(model_folder, source_folder, options, folder):
+def objective(model_folder, source_folder, options, folder, share=1.0):
     vocabularies = [load_vocabulary(place) for place in (model_folder, source_folder)]
     model, source = (
         load_model(place, dtype=torch.float32, device=torch.device("cpu")) for place in (model_folder, source_folder)
@@ -39,8 +39,9 @@ def objective(model_folder, source_folder, options, folder):
     source.requires_grad_(False)
     mine, theirs = (tokenize(TEXT, v, folder, str(number)) for number, v in enumerate(vocabularies))
     lessons = Lessons(*vocabularies, read_head(model).num_rows)
+    trie = lessons.continuations
     side = SourceSide(
-        mine, vocabularies[0], theirs, vocabularies[1], 24, 64, continuations=lessons.continuations, chunks=True
+        mine, vocabularies[0], theirs, vocabularies[1], 24, 64, continuations=trie, chunks=True, share=share
     )
     blocks = Blocks(mine, 24, 0, extend=side)
     return model, SelfDistillation(source, lessons, options), blocks
@@ -107,6 +108,19 @@ def test_the_successor_comes_nearer_to_the_source_that_its_transplant_names(tmp_
         assert lines[-1][name] < 0.8 * lines[0][name]
     manifest = json.loads((out / "manifest.json").read_text())
     assert "tiny-llama" in manifest["metrics"]["learned_from"]
+
+
+def test_of_a_batch_that_the_source_does_not_read_the_text_alone_is_learned(tmp_path, transplanted, tiny_llama):
+    model, distil, blocks = objective(transplanted, tiny_llama, ALL, tmp_path, share=0.01)
+    batch = blocks.__getitems__([0])
+    assert not len(batch["starts"])
+    parts = distil(model, batch, 24.0)
+    assert all(float(value.detach()) == 0 for name, value in parts.items() if name not in ("loss", "cross_entropy"))
+    hidden = hidden_states(model, batch["input_ids"], batch["position_ids"])
+    entropy = fused_loss(hidden, read_head(model), batch["labels"], num_items=24.0).loss
+    weight = read_head(model).weight
+    found, expected = (torch.autograd.grad(loss, weight)[0] for loss in (parts["loss"], 0.7 * entropy))
+    torch.testing.assert_close(found, expected)
 
 
 def test_switched_off_it_is_plain_cross_entropy(tmp_path, transplanted, corpus_file):

@@ -1,5 +1,7 @@
 """The source's side of a batch: which places are matched, for any tokenizers, blocks and contexts."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
@@ -9,8 +11,8 @@ from hypothesis import strategies as st
 from tests.conftest import TEXT
 from vocabalign.losses.continuations import Continuations
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.train.data import Blocks, tokenize
-from vocabalign.train.source_side import SourceSide, pack_chunks, unpack_chunks
+from vocabalign.train.data import Blocks, Fragment, tokenize
+from vocabalign.train.source_side import SourceSide, pack_chunks, rows_to_read, unpack_chunks
 
 
 @pytest.fixture(scope="module")
@@ -99,14 +101,24 @@ def test_chunks_travel_with_the_batch(sides):
     assert torch.equal(labels[observed >= 0], observed[observed >= 0])
 
 
-@pytest.mark.parametrize("share,rows", [(1.0, 4), (0.75, 3), (0.5, 2), (0.01, 1)])
-def test_a_share_of_the_sequences_is_read_and_what_is_matched_there_is_the_same(sides, share, rows):
+@pytest.mark.parametrize("share", [1.0, 0.75, 0.6, 0.1])
+def test_a_share_of_the_sequences_is_read_and_what_is_matched_there_is_the_same(sides, share):
     (mine, a), (theirs, b) = sides
     trie = Continuations(a, b)
     whole, some = (list(batches(sides, 24, None, 4, continuations=trie, share=part)) for part in (1.0, share))
+    seen = set()
     for one, two in zip(whole, some, strict=True):
         assert torch.equal(one["input_ids"], two["input_ids"]) and torch.equal(one["labels"], two["labels"])
-        assert len(two["source_ids"]) == rows
+        rows = len(two["source_ids"]) if len(two["ends"]) else 0  # of none that is read one token is left
+        seen.add(rows)
         for name in ("ends", "starts", "continuations"):
             kept = one[name][one[name][:, 0] < rows * 24]
             assert torch.equal(kept[:, 0], two[name][:, 0])
+    assert seen <= {int(share * 4), math.ceil(share * 4)}
+
+
+@given(share=st.floats(0.01, 1), size=st.integers(1, 6), shift=st.integers(0, 1 << 20))
+def test_over_many_batches_the_share_is_exact(share, size, shift):
+    counts = [rows_to_read(share, [[Fragment(number + shift, 0, 9)]] * size) for number in range(4000)]
+    assert set(counts) <= {int(share * size), math.ceil(share * size)}
+    assert sum(counts) / 4000 == pytest.approx(share * size, abs=0.05)

@@ -77,7 +77,7 @@ class SelfDistillationOptions(Config):
     enabled: bool = True
     """Learn from the source where there is one; it costs about one forward pass of the source for each batch."""
     share: float = Field(default=1.0, gt=0, le=1)
-    """Share of the sequences of a batch that the source reads as well, one at least."""
+    """Share of the sequences that the source reads as well, by lot where that is no whole number in a batch."""
     fade: bool = True
     """Learn less from the source as the model comes near it, and end it once the model has passed it on the text that
     it is trained on: a source that is bad at a text holds its successor back. Only beside cross-entropy."""

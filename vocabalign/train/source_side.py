@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -38,7 +39,7 @@ class SourceSide:
         packed: whether the source keeps windows of one row apart by their positions.
         continuations: also give the rows inside tokens.
         chunks: also say which tokens of both sides are the same bytes, for chunk likelihoods.
-        share: of the sequences of a batch that the source reads, one at least.
+        share: of the sequences that the source reads, see ``rows_to_read``.
     """
 
     def __init__(
@@ -81,12 +82,25 @@ class SourceSide:
             whose next tokens start at the same byte on both sides; ``continuations`` (R, 3) and the tensors of
             ``pack_chunks`` where these are asked for.
         """
-        found = self.side(rows[: max(1, round(self.share * len(rows)))])
+        found = self.side(rows[: rows_to_read(self.share, rows)])
         assert found.input_ids is not None and found.positions is not None  # the source is run, not a cache
         batch = {"source_ids": found.input_ids, "source_positions": found.positions}
         for name, value in found.rows.items():
             batch |= pack_chunks(value) if name == "chunks" else {name: value}
         return batch
+
+
+def rows_to_read(share: float, rows: Sequence[Sequence[Fragment]]) -> int:
+    """How many rows of a batch are a share of them, over many batches exactly.
+
+    What is left of a row is rounded up or down by lot, by where the batch begins: the same after an interruption. So
+    a batch of one row can have none that is read.
+    """
+    if not rows or not rows[0]:
+        return len(rows)
+    first = rows[0][0]
+    lot = crc32(f"{first.document} {first.first}".encode()) / 2**32
+    return int(share * len(rows) + lot)
 
 
 def _ends(pieces: Sequence[Piece]) -> Tensor:
