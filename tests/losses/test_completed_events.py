@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.losses.test_event_mixture import case
+from tests.losses.mixtures import WEIGHTS, case, check_out_of_reach, check_size, check_together
 from tests.losses.test_events import some_classes
 from vocabalign.losses.class_sums import ClassSums
 from vocabalign.losses.classes import identity_classes
@@ -25,28 +25,17 @@ def apart(hidden, head, labels, teacher_hidden, teacher_head, starts, classes, w
     return weights[0] * entropy + weights[1] * taught, entropy, taught
 
 
-@pytest.mark.parametrize("weights", [(1.0, 1.0), (0.3, 2.0), (1.0, 0.0), (0.0, 1.0)])
+@pytest.mark.parametrize("weights", WEIGHTS)
 @pytest.mark.parametrize("padding", [0, 3])
 @pytest.mark.parametrize("block_bytes", [None, 4000])
 def test_together_is_what_they_are_apart(weights, padding, block_bytes):
     classes = some_classes()
-    hidden, head, labels, th, thead, starts = inputs = case(classes, padding=padding)
+    inputs = case(classes, padding=padding)
+    labels, starts = inputs[2], inputs[5]
     without = np.flatnonzero(classes.student < 0)
     labels[starts[0, 0]] = int(without[0]) if len(without) else -100
-    expected = apart(*inputs, classes, weights, 9.5)
-    wanted = torch.autograd.grad(expected[0], (hidden, head.weight))
-    found = completed_event_loss(
-        *inputs,
-        ClassSums(classes, head.num_rows),
-        cross_entropy=weights[0],
-        events=weights[1],
-        num_items=9.5,
-        block_bytes=block_bytes,
-    )
-    for value, other in zip(found, expected, strict=True):
-        assert float(value.detach()) == pytest.approx(float(other.detach()), rel=1e-9)
-    for gradient, other in zip(torch.autograd.grad(found[0], (hidden, head.weight)), wanted, strict=True):
-        assert torch.allclose(gradient, other, rtol=1e-7, atol=1e-10)
+    found = check_together(completed_event_loss, apart, inputs, classes, weights, block_bytes)
+    assert len(found) == 3
 
 
 def test_one_vocabulary_is_the_plain_mixture():
@@ -64,16 +53,7 @@ def test_one_vocabulary_is_the_plain_mixture():
 
 
 def test_classes_that_float32_cannot_hold_have_their_value():
-    classes = some_classes()
-    inputs = case(classes, torch.float32, scale=25.0)
-    expected = apart(*inputs, classes, (1.0, 1.0), 4.0)
-    found = completed_event_loss(*inputs, ClassSums(classes, len(classes.student)), num_items=4.0)
-    assert float(found[2]) == pytest.approx(float(expected[2].detach()), rel=1e-4)
-    gradients = torch.autograd.grad(found[0], (inputs[0], inputs[1].weight))
-    wanted = torch.autograd.grad(expected[0], (inputs[0], inputs[1].weight))
-    for gradient, other in zip(gradients, wanted, strict=True):
-        assert torch.isfinite(gradient).all()
-        assert float(torch.cosine_similarity(gradient.flatten(), other.flatten(), 0)) > 0.9999
+    check_out_of_reach(completed_event_loss, apart)
 
 
 def test_no_starts_and_nothing_supervised():
@@ -89,8 +69,4 @@ def test_no_starts_and_nothing_supervised():
 
 
 def test_a_head_of_another_size_is_refused():
-    classes = some_classes()
-    hidden, head, labels, th, thead, starts = case(classes)
-    with pytest.raises(ValueError, match="rows"):
-        sums = ClassSums(classes, head.num_rows + 1)
-        completed_event_loss(hidden, head, labels, th, thead, starts, sums, num_items=1.0)
+    check_size(completed_event_loss)

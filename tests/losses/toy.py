@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from vocabalign.losses.aligned import Document
+from vocabalign.losses.fused import fused_loss
 from vocabalign.losses.logits import Head
 from vocabalign.text.alignment import align_tokens
 from vocabalign.text.tokenizers import load_vocabulary
@@ -89,6 +90,26 @@ def random_side(rows, width, columns, seed, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(rows, width, generator=generator, dtype=torch.float64).to(dtype)
     return hidden, Head(torch.randn(columns, width, generator=generator, dtype=torch.float64).to(dtype))
+
+
+def check_plain(loss, hidden, head, rows, divergence):
+    """A loss across one vocabulary is the plain divergence of hidden states and the teacher's head, bit for bit.
+
+    ``rows`` are the student's and the teacher's hidden states, and the teacher's head.
+    """
+    mine, theirs, teacher_head = rows
+    plain = fused_loss(
+        mine,
+        head,
+        torch.zeros(len(mine), dtype=torch.int64),
+        teacher_hidden=theirs,
+        teacher_head=teacher_head,
+        divergence=divergence,
+        weight=1.0,
+    ).loss
+    assert loss == plain
+    for a, b in zip(*(torch.autograd.grad(value, (hidden, head.weight)) for value in (loss, plain))):
+        assert torch.equal(a, b)
 
 
 def without_large_buffers(function, limit):

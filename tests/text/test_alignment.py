@@ -1,7 +1,5 @@
 """Chunks and start pairs: the invariants of byte alignment, against a slow and obvious reference."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -195,12 +193,9 @@ def test_one_side_cut_short(pair):
     assert alignment.truncated[0] == len(a) - alignment.cs_end[-1] > 0
 
 
-def test_russian_and_repetition(material):
-    """NeMo-RL's aligner gets 4 % of this right and takes a minute for the second."""
-    path = material / "corpora/tinystories-ru/heldout.jsonl"
-    russian = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()[:20]]
-    a, b = (load_vocabulary(material / "tokenizers" / name) for name in ("gpt2", "llama2"))
-    for text in [*russian, "the same words again and " * 2000]:
+def test_russian_and_repetition(russian_and_repetition):
+    (a, b), texts = russian_and_repetition
+    for text in texts:
         ids = a.encode(text), b.encode(text)
         alignment = align_tokens(a, ids[0], b, ids[1], text)
         assert alignment.num_bytes == len(text.encode()) and alignment.refused == (0, 0)

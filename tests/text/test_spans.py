@@ -1,7 +1,5 @@
 """Byte offsets: ends, chunks, cuts in context."""
 
-import json
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -137,12 +135,9 @@ def test_which_of_two_equal_tokens_text_is_given(material):
     assert vocabulary.ids_by_bytes()[spaces] != used
 
 
-def test_russian_and_repetition(material):
-    """NeMo-RL's aligner gets 4 % of this right and takes a minute for the second."""
-    path = material / "corpora/tinystories-ru/heldout.jsonl"
-    russian = [json.loads(line)["text"] for line in path.read_text(encoding="utf-8").splitlines()[:20]]
-    a, b = (load_vocabulary(material / "tokenizers" / name) for name in ("gpt2", "llama2"))
-    for text in [*russian, "the same words again and " * 2000]:
+def test_russian_and_repetition(russian_and_repetition):
+    (a, b), texts = russian_and_repetition
+    for text in texts:
         ids = a.encode(text), b.encode(text)
         spans = aligned_spans(verified_ends(a, ids[0], text), verified_ends(b, ids[1], text))
         for chunk in range(0, len(spans.byte_ends), 7):

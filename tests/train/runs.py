@@ -1,14 +1,18 @@
 """Short training runs on tiny models, and what is compared of them."""
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 
 from tests.conftest import make_byte_level_tokenizer
 from vocabalign.stages import DistillConfig, FinetuneConfig, TrainingOptions
 from vocabalign.train import distill, finetune
+from vocabalign.train.trainer import StageTrainer
 
 SMALL = dict(steps=6, batch_size=4, context=32, checkpoint_every=2)
 
@@ -37,6 +41,29 @@ def losses(folder: Path) -> list[float]:
 def same(a: Path, b: Path) -> bool:
     first, second = weights(a), weights(b)
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+class Interrupted(Exception):
+    """An error that nobody expects."""
+
+
+@contextmanager
+def interrupted_at(
+    call: int, owner: type = StageTrainer, name: str = "compute_loss", error: type[BaseException] = KeyboardInterrupt
+) -> Iterator[None]:
+    """Until this call (from 1) of a method all goes well, and the call must come."""
+    original, calls = getattr(owner, name), 0
+
+    def counted(self, *args, **keywords):
+        nonlocal calls
+        calls += 1
+        if calls == call:
+            raise error
+        return original(self, *args, **keywords)
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(error):
+        patch.setattr(owner, name, counted)
+        yield
 
 
 def make_neox(folder: Path, dtype=torch.float32) -> Path:

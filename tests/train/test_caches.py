@@ -9,8 +9,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.conftest import make_byte_level_tokenizer, make_llama, make_metaspace_tokenizer
-from tests.train.runs import distilled, losses
+from tests.train.runs import distilled, interrupted_at, losses
 from vocabalign.config import make_config
 from vocabalign.errors import ArtifactError, ConfigError
 from vocabalign.manifests import read_manifest
@@ -21,20 +20,6 @@ from vocabalign.train.cache_reading import CachedRows, TargetCache
 
 FAST = dict(check_teacher=False, calibrate_teacher=False)
 KINDS = ("log-probs", "top-k", "sampled", "hidden")
-
-
-@pytest.fixture(scope="module")
-def twin(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("twin")
-    make_byte_level_tokenizer(folder)
-    return make_llama(folder, 400, seed=9)
-
-
-@pytest.fixture(scope="module")
-def spaced(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("spaced")
-    make_metaspace_tokenizer(folder)
-    return make_llama(folder, 480, seed=5, hidden_size=48)
 
 
 @pytest.fixture(scope="module")
@@ -135,20 +120,10 @@ def test_the_gradient_of_draws_is_that_of_the_distribution_on_average(tmp_path, 
 def test_an_interrupted_cache_goes_on(tmp_path, twin, corpus_file, monkeypatch):
     whole = cached(twin, corpus_file, tmp_path / "whole", kind="sampled")
     monkeypatch.setattr(caches, "GROUP_CHARACTERS", 2000)
-    original, calls = caches.Reader.read, []
-
-    def fails_at_the_third(self, items):
-        calls.append(len(items))
-        if len(calls) == 3:
-            raise KeyboardInterrupt
-        return original(self, items)
-
     monkeypatch.setattr(caches.ShardWriter, "add", _flush_each(caches.ShardWriter.add))
-    monkeypatch.setattr(caches.Reader, "read", fails_at_the_third)
-    with pytest.raises(KeyboardInterrupt):
+    with interrupted_at(3, caches.Reader, "read"):
         cached(twin, corpus_file, tmp_path / "parts", kind="sampled")
     assert not (tmp_path / "parts").exists()
-    monkeypatch.setattr(caches.Reader, "read", original)
     read = []
     monkeypatch.setattr(caches.Reader, "_framed", _counted(caches.Reader._framed, read))
     parts = cached(twin, corpus_file, tmp_path / "parts", kind="sampled")

@@ -17,22 +17,6 @@ FAST = dict(check_teacher=False, calibrate_teacher=False)
 
 
 @pytest.fixture(scope="module")
-def spaced(tmp_path_factory):
-    """A teacher with a SentencePiece-like tokenizer, BOS and EOS apart."""
-    folder = tmp_path_factory.mktemp("spaced")
-    make_metaspace_tokenizer(folder)
-    return make_llama(folder, 480, seed=5, hidden_size=48)
-
-
-@pytest.fixture(scope="module")
-def twin(tmp_path_factory):
-    """Another model with the student's tokenizer."""
-    folder = tmp_path_factory.mktemp("twin")
-    make_byte_level_tokenizer(folder)
-    return make_llama(folder, 400, seed=9)
-
-
-@pytest.fixture(scope="module")
 def writer(tmp_path_factory, twin, corpus_file):
     """A student that writes text rather than bytes."""
     folder = tmp_path_factory.mktemp("writer") / "out"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.conftest import TEXT, make_llama, make_metaspace_tokenizer
+from tests.conftest import TEXT
 from tests.train.test_ranks import TRAINING, by_torchrun, check_same, launched
 
 pytestmark = pytest.mark.slow
@@ -31,12 +31,9 @@ def configured(folder: Path, name: str, student: Path, teacher: Path, corpus: Pa
 
 
 @pytest.mark.parametrize("loss", ["event+0.5*chunks", "prefixes", "uld"])
-def test_two_processes_are_taught_as_one_is(tmp_path, tiny_llama, corpus_file, loss):
+def test_two_processes_are_taught_as_one_is(tmp_path, tiny_llama, spaced, corpus_file, loss):
     """Every rank lines up its own share of the batch; what they divide by is counted over both."""
-    teacher = tmp_path / "teacher"
-    make_metaspace_tokenizer(teacher)
-    make_llama(teacher, 480, seed=5, hidden_size=48)
-    sides = (tiny_llama, teacher, corpus_file, loss)
+    sides = (tiny_llama, spaced, corpus_file, loss)
     ended = launched("vocabalign", "distill", "--config", str(configured(tmp_path, "one", *sides, 4)))
     assert ended.returncode == 0, ended.stderr[-3000:]
     ended = by_torchrun("-m", "vocabalign", "distill", "--config", str(configured(tmp_path, "two", *sides, 2)))

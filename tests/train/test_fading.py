@@ -8,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.conftest import make_metaspace_tokenizer
-from tests.train.runs import finetuned, losses, same
+from tests.train.runs import finetuned, interrupted_at, losses, same
 from vocabalign.stages import TransplantConfig
-from vocabalign.train import fading, trainer
+from vocabalign.train import fading
 from vocabalign.train.fading import is_passed, weight_after
 from vocabalign.transplantation import transplant_stage
 
@@ -117,26 +117,13 @@ def test_a_source_that_is_better_than_its_student_is_kept(tmp_path, tiny_llama, 
     assert not any("source_passed" in line for line in lines_of(out))
 
 
-def test_interrupted_before_or_after_it_was_passed_the_weights_are_the_same(
-    tmp_path, tiny_llama, corpus_file, monkeypatch, quick
-):
+def test_interrupted_before_or_after_it_was_passed_the_weights_are_the_same(tmp_path, tiny_llama, corpus_file, quick):
     model = transplanted(weak(tiny_llama, corpus_file, tmp_path), tmp_path)
     whole = finetuned(model, corpus_file, tmp_path / "whole", dict(steps=STEPS), **MORE)
     passed = next(line["step"] for line in lines_of(whole) if line.get("source_passed"))
-    original = trainer.StageTrainer.compute_loss
     for stop in (3, passed - 1, passed, passed + 2):
-        calls = 0
-
-        def counted(self, *args, stop=stop, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls > stop:
-                raise KeyboardInterrupt
-            return original(self, *args, **keywords)
-
         out = tmp_path / f"stopped-{stop}"
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(trainer.StageTrainer, "compute_loss", counted)
+        with interrupted_at(stop + 1):
             finetuned(model, corpus_file, out, dict(steps=STEPS), **MORE)
         assert same(finetuned(model, corpus_file, out, dict(steps=STEPS), **MORE), whole)
         assert losses(out) == losses(whole)

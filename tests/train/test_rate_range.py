@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from tests.conftest import TEXT
-from tests.train.runs import SMALL, finetuned, losses, same
+from tests.train.runs import SMALL, finetuned, interrupted_at, losses, same
 from vocabalign.errors import TrainingError
 from vocabalign.models import load_model
 from vocabalign.stages import TrainingOptions
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.train import schedule, trainer
+from vocabalign.train import schedule
 from vocabalign.train.data import Blocks, tokenize
 from vocabalign.train.objectives import cross_entropy
 from vocabalign.train.rate_range import BACK_OFF, advise, range_test, rates
@@ -54,19 +54,9 @@ def test_the_model_is_left_as_it_was_and_the_advice_repeats(tmp_path, tiny_llama
 def test_an_interrupted_run_goes_on_with_the_same_rates(tmp_path, tiny_llama, corpus_file, monkeypatch):
     more = dict(rows_learning_rate="auto", learning_rate="auto")
     expected = finetuned(tiny_llama, corpus_file, tmp_path / "whole", **more)
-    original, tests = trainer.StageTrainer.compute_loss, []
+    tests = []
     monkeypatch.setattr(schedule, "range_test", lambda *a, **k: tests.append(1) or range_test(*a, **k))
-    calls = 0
-
-    def counted(self, *args, **keywords):
-        nonlocal calls
-        calls += 1
-        if calls == 5:
-            raise KeyboardInterrupt
-        return original(self, *args, **keywords)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.StageTrainer, "compute_loss", counted)
+    with interrupted_at(5):
         finetuned(tiny_llama, corpus_file, tmp_path / "stopped", **more)
     again = finetuned(tiny_llama, corpus_file, tmp_path / "stopped", **more)
     assert same(again, expected) and losses(again) == losses(expected)

@@ -7,7 +7,7 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import TEXT
-from tests.train.runs import finetuned, same, weights
+from tests.train.runs import Interrupted, finetuned, interrupted_at, same, weights
 from vocabalign.errors import ConfigError
 from vocabalign.manifests import read_manifest
 from vocabalign.text.heldout_text import read_heldout
@@ -73,29 +73,13 @@ def test_the_best_is_the_model_and_the_last_is_beside_it(tmp_path, tiny_llama, c
     assert not all(torch.equal(value, weights(out / "last")[name]) for name, value in weights(out).items())
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize("calls", [3, 6])
-def test_an_early_end_is_the_same_after_an_interruption(
-    tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch, calls
-):
+def test_an_early_end_is_the_same_after_an_interruption(tmp_path, tiny_llama, corpus_file, heldout_file, calls):
     training = {"steps": 30, "evaluate_every": 1, "patience": 2, "checkpoint_every": 2, "loss_spike": None}
     arguments = dict(rows_learning_rate=0.5, learning_rate=0.5, heldout=[str(heldout_file)])
     undisturbed = finetuned(tiny_llama, corpus_file, tmp_path / "a", training, **arguments)
-    original, done = HeldOut.scores, []
-
-    def stop(self, model):
-        done.append(1)
-        if len(done) == calls:
-            raise Interrupted
-        return original(self, model)
-
-    monkeypatch.setattr(HeldOut, "scores", stop)
-    with pytest.raises(Interrupted):
+    with interrupted_at(calls, HeldOut, "scores", Interrupted):
         finetuned(tiny_llama, corpus_file, tmp_path / "b", training, **arguments)
-    monkeypatch.undo()
     again = finetuned(tiny_llama, corpus_file, tmp_path / "b", training, **arguments)
     assert read_manifest(again)["metrics"]["stopped_early"]
     assert same(again, undisturbed)

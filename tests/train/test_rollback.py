@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from tests.train.runs import finetuned, same
+from tests.train.runs import Interrupted, finetuned, interrupted_at, same
 from vocabalign.errors import TrainingError
 from vocabalign.manifests import read_manifest
 from vocabalign.train.trainer import StageTrainer
@@ -67,25 +67,12 @@ def _parameters(out):
     return [parameter.data for parameter in AutoModelForCausalLM.from_pretrained(out).parameters()]
 
 
-class Interrupted(Exception):
-    pass
-
-
 def test_interrupted_after_going_back_it_ends_the_same(tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch):
-    spoil = poisoned(4, 1)
-    monkeypatch.setattr(StageTrainer, "compute_loss", spoil)
+    monkeypatch.setattr(StageTrainer, "compute_loss", poisoned(4, 1))
     undisturbed = finetuned(tiny_llama, corpus_file, tmp_path / "a", TRAINING, heldout=[str(heldout_file)])
-    monkeypatch.undo()
-    spoil, calls = poisoned(4, 1), []
-
-    def stop(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 4 + 4 + 1:  # the step after the one that went back
-            raise Interrupted
-        return spoil(self, *args, **kwargs)
-
-    monkeypatch.setattr(StageTrainer, "compute_loss", stop)
-    with pytest.raises(Interrupted):
+    monkeypatch.setattr(StageTrainer, "compute_loss", poisoned(4, 1))
+    after_going_back = 4 + 4 + 1
+    with interrupted_at(after_going_back, error=Interrupted):
         finetuned(tiny_llama, corpus_file, tmp_path / "b", TRAINING, heldout=[str(heldout_file)])
     monkeypatch.undo()
     again = finetuned(tiny_llama, corpus_file, tmp_path / "b", TRAINING, heldout=[str(heldout_file)])

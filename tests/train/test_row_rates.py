@@ -5,9 +5,8 @@ import pytest
 import torch
 
 from tests.conftest import TEXT
-from tests.train.runs import finetuned, same, weights
+from tests.train.runs import finetuned, interrupted_at, same, weights
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.train import trainer
 from vocabalign.train.data import Blocks, tokenize
 from vocabalign.train.row_rates import row_factors
 
@@ -47,18 +46,9 @@ def test_rows_that_text_never_uses_stay(tmp_path, tiny_llama, corpus_file):
     assert 0 < int(moved.sum()) < len(moved)
 
 
-def test_an_interrupted_run_goes_on_alike(tmp_path, tiny_llama, corpus_file, monkeypatch):
+def test_an_interrupted_run_goes_on_alike(tmp_path, tiny_llama, corpus_file):
     more = dict(rare_rows_power=0.5, rows_rate_factor=4.0, rows_learning_rate=1e-2, learning_rate=1e-3)
     expected = finetuned(tiny_llama, corpus_file, tmp_path / "whole", **more)
-    original, calls = trainer.StageTrainer.compute_loss, []
-
-    def counted(self, *args, **keywords):
-        calls.append(1)
-        if len(calls) > 4:
-            raise KeyboardInterrupt
-        return original(self, *args, **keywords)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(trainer.StageTrainer, "compute_loss", counted)
+    with interrupted_at(5):
         finetuned(tiny_llama, corpus_file, tmp_path / "stopped", **more)
     assert same(finetuned(tiny_llama, corpus_file, tmp_path / "stopped", **more), expected)

@@ -6,13 +6,12 @@ import pytest
 import torch
 
 from tests.conftest import TEXT, make_llama, make_metaspace_tokenizer
-from tests.train.runs import finetuned, losses, same
+from tests.train.runs import finetuned, interrupted_at, losses, same
 from vocabalign.errors import ConfigError
 from vocabalign.losses.fused import fused_loss
 from vocabalign.models import load_model
 from vocabalign.stages import SelfDistillationOptions, TransplantConfig
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.train import trainer
 from vocabalign.train.data import Blocks, tokenize
 from vocabalign.train.head import hidden_states, read_head
 from vocabalign.train.self_distillation import LEARNED, PARTS, Lessons, SelfDistillation
@@ -134,23 +133,12 @@ def test_switched_off_it_is_plain_cross_entropy(tmp_path, transplanted, corpus_f
     assert all("hidden_distance" not in line for line in lines)
 
 
-def test_interrupted_at_any_step_the_weights_are_the_same(tmp_path, transplanted, corpus_file, monkeypatch):
+def test_interrupted_at_any_step_the_weights_are_the_same(tmp_path, transplanted, corpus_file):
     more = dict(self_distillation=ALL.model_dump(), rows_learning_rate=1e-2, learning_rate=1e-3)
     expected = finetuned(transplanted, corpus_file, tmp_path / "whole", **more)
-    original = trainer.StageTrainer.compute_loss
     for stop in (1, 3, 5):
-        calls = 0
-
-        def counted(self, *args, stop=stop, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls > stop:
-                raise KeyboardInterrupt
-            return original(self, *args, **keywords)
-
         out = tmp_path / f"stopped-{stop}"
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(trainer.StageTrainer, "compute_loss", counted)
+        with interrupted_at(stop + 1):
             finetuned(transplanted, corpus_file, out, **more)
         assert same(finetuned(transplanted, corpus_file, out, **more), expected)
         assert losses(out) == losses(expected)

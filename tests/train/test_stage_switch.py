@@ -3,10 +3,9 @@
 import json
 
 import numpy as np
-import pytest
 
-from tests.train.runs import finetuned, losses, same
-from vocabalign.train import stage_switch, trainer
+from tests.train.runs import finetuned, interrupted_at, losses, same
+from vocabalign.train import stage_switch
 from vocabalign.train.stage_switch import has_stopped_paying
 
 
@@ -55,20 +54,9 @@ def test_a_run_switches_and_an_interrupted_one_at_the_same_step(tmp_path, tiny_l
     whole = finetuned(tiny_llama, corpus_file, tmp_path / "whole", training, **more)
     assert stages_of(whole) == ["rows"] * 4 + ["everything"] * 8
     assert json.loads((whole / "manifest.json").read_text())["metrics"]["rows_steps"] == 4
-    original = trainer.StageTrainer.compute_loss
     for stop in (2, 4, 5, 9):
-        calls = 0
-
-        def counted(self, *args, stop=stop, **keywords):
-            nonlocal calls
-            calls += 1
-            if calls > stop:
-                raise KeyboardInterrupt
-            return original(self, *args, **keywords)
-
         out = tmp_path / f"stopped-{stop}"
-        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(trainer.StageTrainer, "compute_loss", counted)
+        with interrupted_at(stop + 1):
             finetuned(tiny_llama, corpus_file, out, training, **more)
         finetuned(tiny_llama, corpus_file, out, training, **more)
         assert stages_of(out) == stages_of(whole) and losses(out) == losses(whole)

@@ -5,7 +5,6 @@ import json
 import pytest
 import torch
 
-from tests.conftest import make_byte_level_tokenizer, make_llama, make_metaspace_tokenizer
 from tests.losses.toy import random_side
 from tests.train.runs import distilled, losses, same
 from vocabalign.config import make_config
@@ -20,20 +19,13 @@ from vocabalign.train.teachers import read_teacher
 CPU = torch.device("cpu")
 
 
-@pytest.fixture
-def teacher_folder(tmp_path):
-    folder = tmp_path / "teacher"
-    make_metaspace_tokenizer(folder)
-    return make_llama(folder, 480, seed=5, hidden_size=48)
-
-
 def read(folder):
     vocabulary = load_vocabulary(folder)
     return read_teacher(folder, vocabulary, "float32", "cpu", False, CPU), vocabulary
 
 
-def test_the_mean_distribution_comes_near_that_of_the_text(teacher_folder, corpus_file):
-    teacher, vocabulary = read(teacher_folder)
+def test_the_mean_distribution_comes_near_that_of_the_text(spaced, corpus_file):
+    teacher, vocabulary = read(spaced)
     texts = [json.loads(line)["text"] for line in corpus_file.read_text().splitlines()]
     before, there = expectations(teacher, vocabulary, texts)
     assert float(before.sum()) == pytest.approx(float(there.sum())) and float(there.sum()) > 500
@@ -44,8 +36,8 @@ def test_the_mean_distribution_comes_near_that_of_the_text(teacher_folder, corpu
     assert moved == pytest.approx(distances[0]) and distances[1] < 0.5 * distances[0]
 
 
-def test_special_and_rare_tokens_stay_as_they_are(teacher_folder):
-    vocabulary = load_vocabulary(teacher_folder)
+def test_special_and_rare_tokens_stay_as_they_are(spaced):
+    vocabulary = load_vocabulary(spaced)
     expected = torch.full((len(vocabulary),), 500.0, dtype=torch.float64)
     there = expected.clone()
     special = min(vocabulary.special_ids)
@@ -76,12 +68,8 @@ def test_logits_are_raised_by_the_correction(bias):
 
 
 @pytest.mark.parametrize("across", [False, True])
-def test_a_run_is_taught_by_the_corrected_teacher(tmp_path, tiny_llama, teacher_folder, corpus_file, across):
-    if across:
-        teacher = teacher_folder
-    else:
-        make_byte_level_tokenizer(tmp_path / "twin")
-        teacher = make_llama(tmp_path / "twin", 400, seed=9)
+def test_a_run_is_taught_by_the_corrected_teacher(tmp_path, tiny_llama, spaced, twin, corpus_file, across):
+    teacher = spaced if across else twin
     options = dict(check_teacher=False, distillation_weight=1.0)
     plain = distilled(tiny_llama, teacher, corpus_file, tmp_path / "plain", calibrate_teacher=False, **options)
     better = distilled(tiny_llama, teacher, corpus_file, tmp_path / "better", calibrate_teacher=True, **options)
@@ -91,15 +79,15 @@ def test_a_run_is_taught_by_the_corrected_teacher(tmp_path, tiny_llama, teacher_
 
 
 @pytest.mark.parametrize("kind", ["top-k", "hidden"])
-def test_a_cache_is_of_the_corrected_teacher(tmp_path, tiny_llama, teacher_folder, corpus_file, kind, caplog):
+def test_a_cache_is_of_the_corrected_teacher(tmp_path, tiny_llama, spaced, corpus_file, kind, caplog):
     """All that is kept is what the corrected teacher says at hand."""
     options = dict(check_teacher=False, distillation_weight=1.0, loss="event")
     schedule = {"steps": 2, "context": 127, "batch_size": 2}
     values = {"top_k": 480, "exact": True} if kind == "top-k" else {}
-    taught = {"online": distilled(tiny_llama, teacher_folder, corpus_file, tmp_path / "online", schedule, **options)}
+    taught = {"online": distilled(tiny_llama, spaced, corpus_file, tmp_path / "online", schedule, **options)}
     caplog.set_level("INFO", logger="vocabalign")
     for name, wanted in (("corrected", True), ("plain", False)):
-        fields = {"teacher": str(teacher_folder), "corpus": [str(corpus_file)], "kind": kind, **values}
+        fields = {"teacher": str(spaced), "corpus": [str(corpus_file)], "kind": kind, **values}
         cache = caches.run(
             make_config(DistillCacheConfig, {**fields, "out": tmp_path / name, "calibrate_teacher": wanted})
         )
@@ -113,8 +101,8 @@ def test_a_cache_is_of_the_corrected_teacher(tmp_path, tiny_llama, teacher_folde
     assert losses(taught["plain"]) != pytest.approx(losses(taught["online"]), rel=2e-2)
 
 
-def test_without_text_the_teacher_is_as_it_was(teacher_folder):
-    teacher, vocabulary = read(teacher_folder)
+def test_without_text_the_teacher_is_as_it_was(spaced):
+    teacher, vocabulary = read(spaced)
     before = teacher.head(CPU)
     expected, there = expectations(teacher, vocabulary, [])
     assert not there.any() and not expected.any() and teacher.head(CPU) is before

@@ -8,12 +8,11 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from tests.conftest import make_byte_level_tokenizer, make_llama
-from tests.train.runs import finetuned, losses, make_neox, same, weights
+from tests.train.runs import Interrupted, finetuned, interrupted_at, losses, make_neox, same, weights
 from vocabalign.errors import ConfigError, ModelError
 from vocabalign.stages import LoraOptions, TransplantConfig
 from vocabalign.train import trainable
 from vocabalign.train.trainable import merge_lora, merged_weights, new_rows, train_lora
-from vocabalign.train.trainer import StageTrainer
 from vocabalign.transplantation import transplant_stage
 
 
@@ -95,13 +94,7 @@ def test_merged_adapters_are_the_adapted_model(tmp_path, tiny_llama, kind):
     assert len([name for name in trained if "lora" not in name]) == 2
 
 
-class Interrupted(Exception):
-    pass
-
-
-def test_lora_trains_body_and_rows_and_leaves_an_ordinary_model(
-    tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch
-):
+def test_lora_trains_body_and_rows_and_leaves_an_ordinary_model(tmp_path, tiny_llama, corpus_file, heldout_file):
     pytest.importorskip("peft")
     arguments = dict(train="lora", learning_rate=1e-2, heldout=[str(heldout_file)])
     training = {"steps": 10, "evaluate_every": 2, "checkpoint_every": 2}
@@ -111,18 +104,8 @@ def test_lora_trains_body_and_rows_and_leaves_an_ordinary_model(
         "embed_tokens", "lm_head", "q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"
     }  # fmt: skip
     assert losses(out)[-1] < losses(out)[0] and AutoModelForCausalLM.from_pretrained(out)
-    original, calls = StageTrainer.compute_loss, []
-
-    def stop(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == 9:
-            raise Interrupted
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(StageTrainer, "compute_loss", stop)
-    with pytest.raises(Interrupted):
+    with interrupted_at(9, error=Interrupted):
         finetuned(tiny_llama, corpus_file, tmp_path / "b", training, **arguments)
-    monkeypatch.undo()
     assert same(finetuned(tiny_llama, corpus_file, tmp_path / "b", training, **arguments), out)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.train.runs import finetuned, losses, make_neox, same
+from tests.train.runs import Interrupted, finetuned, interrupted_at, losses, make_neox, same
 from vocabalign.errors import TrainingError
 from vocabalign.train.trainer import StageTrainer
 
@@ -21,30 +21,14 @@ def test_accumulation_is_one_big_batch(tmp_path, tiny_llama, corpus_file):
     assert losses(a) == pytest.approx(losses(b), abs=2e-6)
 
 
-class Interrupted(Exception):
-    pass
-
-
 @pytest.mark.parametrize("step,kind", [(2, "llama"), (4, "neox")])
-def test_an_interrupted_run_goes_on_to_the_same_bits(
-    tmp_path, tiny_llama, corpus_file, heldout_file, monkeypatch, step, kind
-):
+def test_an_interrupted_run_goes_on_to_the_same_bits(tmp_path, tiny_llama, corpus_file, heldout_file, step, kind):
     model = tiny_llama if kind == "llama" else make_neox(tmp_path / "model")
     training = {"checkpoint_every": 1, "evaluate_every": 2}
     arguments = dict(learning_rate=1e-3, heldout=[str(heldout_file)])
     undisturbed = finetuned(model, corpus_file, tmp_path / "undisturbed", training, **arguments)
-    original, calls = StageTrainer.compute_loss, []
-
-    def stop(self, *args, **kwargs):
-        calls.append(1)
-        if len(calls) == step + 1:
-            raise Interrupted
-        return original(self, *args, **kwargs)
-
-    monkeypatch.setattr(StageTrainer, "compute_loss", stop)
-    with pytest.raises(Interrupted):
+    with interrupted_at(step + 1, error=Interrupted):
         finetuned(model, corpus_file, tmp_path / "out", training, **arguments)
-    monkeypatch.setattr(StageTrainer, "compute_loss", original)
     assert not (tmp_path / "out").exists()
     # A checkpoint without its marker is not one.
     parts = sorted((tmp_path / ".out.work").glob("*/checkpoint-*"))

@@ -1,12 +1,13 @@
 """Tiny models of several architectures, and vocabularies made by hand."""
 
 import json
+import random
 from pathlib import Path
 
 import torch
 import transformers
 
-from tests.conftest import make_byte_level_tokenizer, make_metaspace_tokenizer
+from tests.conftest import TEXT, make_byte_level_tokenizer, make_metaspace_tokenizer
 
 SIZES = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
 SIZES |= {"vocab_size": 400}
@@ -87,6 +88,12 @@ def logits(folder: Path, ids: list[int]) -> torch.Tensor:
     """(L, V) of a model in its own dtype."""
     model = transformers.AutoModelForCausalLM.from_pretrained(folder, dtype="auto").eval()
     return model(input_ids=torch.tensor([ids])).logits[0]
+
+
+def stories(count: int, words: int = 60) -> list[str]:
+    """Texts of words of the toy corpus in any order, always the same."""
+    draw, known = random.Random(0), sorted(set(" ".join(TEXT).split()))
+    return [" ".join(draw.choices(known, k=words)) for _ in range(count)]
 
 
 def files(folder: Path) -> dict[str, bytes]:

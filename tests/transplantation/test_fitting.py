@@ -1,36 +1,16 @@
 import json
-import random
 
 import numpy as np
 import pytest
 import torch
 
-from tests.conftest import TEXT
-from tests.transplantation.builders import build, target_tokenizer
+from tests.transplantation.builders import build, stories, target_tokenizer
 from vocabalign.stages import TransplantConfig
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.transplantation.checkpoint import open_checkpoint
 from vocabalign.transplantation.fitting import Fitter, Made, _gain
-from vocabalign.transplantation.running import Body, cut_documents
+from vocabalign.transplantation.running import cut_documents
 from vocabalign.transplantation.transplant_stage import run
-
-CPU = torch.device("cpu")
-WORDS = sorted(set(" ".join(TEXT).split()))
-
-
-def stories(count: int, words: int = 60) -> list[str]:
-    draw = random.Random(0)
-    return [" ".join(draw.choices(WORDS, k=words)) for _ in range(count)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return build("llama", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def body(model):
-    return Body(model, dtype=torch.float32, device=CPU)
 
 
 def own_rows(folder):

@@ -1,32 +1,9 @@
-import random
-
 import numpy as np
-import pytest
-import torch
 
-from tests.conftest import TEXT
-from tests.transplantation.builders import build, target_tokenizer
+from tests.transplantation.builders import stories, target_tokenizer
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.transplantation.fitting_text import _first, make_fitter
-from vocabalign.transplantation.running import Body, Document, cut_documents
-
-CPU = torch.device("cpu")
-WORDS = sorted(set(" ".join(TEXT).split()))
-
-
-def stories(count: int, words: int = 60) -> list[str]:
-    draw = random.Random(0)
-    return [" ".join(draw.choices(WORDS, k=words)) for _ in range(count)]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return build("llama", tmp_path_factory.mktemp("model"))
-
-
-@pytest.fixture(scope="module")
-def body(model):
-    return Body(model, dtype=torch.float32, device=CPU)
+from vocabalign.transplantation.running import Document, cut_documents
 
 
 def test_nothing_is_fitted_on_too_little_or_where_the_cuts_are_alike(body, model, tmp_path):

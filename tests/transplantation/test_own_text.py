@@ -15,11 +15,6 @@ def write(folder, seed=0):
     return write_texts(folder, load_vocabulary(folder), dtype=torch.float32, device=torch.device("cpu"), seed=seed)
 
 
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return build("llama", tmp_path_factory.mktemp("model"))
-
-
 @pytest.fixture(autouse=True)
 def little(monkeypatch):
     monkeypatch.setattr("vocabalign.transplantation.own_text.MOST_TOKENS", 6_000)

@@ -14,6 +14,7 @@ from scipy import sparse
 
 from vocabalign.lexicon import Evidence
 from vocabalign.text.segmentation import ids_in_running_text
+from vocabalign.text.token_text import is_text
 from vocabalign.text.vocabulary import Vocabulary
 
 # Of the softmax that makes neighbours' scores (CSLS or cosine) to weights.
@@ -134,14 +135,7 @@ def contained_layer(source: Vocabulary, target: Vocabulary, wanted: np.ndarray) 
 
 def share_of_fragments(source: Vocabulary, weights: sparse.csr_matrix) -> np.ndarray:
     """(T,) weight that falls on source tokens that are no whole characters."""
-    return np.asarray(weights @ np.array([float(not _is_text(token)) for token in source.token_bytes])).ravel()
-
-
-def _is_text(token: bytes | None) -> bool:
-    try:
-        return token is not None and token.decode("utf-8") is not None
-    except UnicodeDecodeError:
-        return False
+    return np.asarray(weights @ np.array([float(not is_text(token)) for token in source.token_bytes])).ravel()
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,6 +15,7 @@ import numpy as np
 
 from vocabalign.text.roles import ROLE_NAMES, roles_of
 from vocabalign.text.segmentation import segment_many
+from vocabalign.text.token_text import is_text
 from vocabalign.text.vocabulary import Vocabulary
 
 __all__ = [
@@ -150,7 +151,7 @@ def _fixed_points(
     shared = tables[0] & tables[1]
     longest = max(map(len, shared), default=0)
     prefixes = np.array([_longest_prefix(token, shared, longest, index) for token in strings], dtype=np.int64)
-    whole = np.array([_is_text(token) for token in strings], dtype=bool)
+    whole = np.array([is_text(token) for token in strings], dtype=bool)
     numbers = np.arange(len(strings))
     first = []
     for vocabulary in (student, teacher):
@@ -176,14 +177,6 @@ def _iterate(step: np.ndarray) -> np.ndarray:
 
 def _longest_prefix(token: bytes, shared: set[bytes], longest: int, index: Mapping[bytes, int]) -> int:
     return next((index[token[:n]] for n in range(min(longest, len(token)), 0, -1) if token[:n] in shared), -1)
-
-
-def _is_text(token: bytes) -> bool:
-    try:
-        token.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _number(student: Vocabulary, teacher: Vocabulary, sides: Sequence[np.ndarray]) -> EventClasses:

@@ -1,4 +1,4 @@
-"""Tokens written so that people can read them and every two tokens look different."""
+"""Tokens as text: whether they are any, and written so that people can read them and every two look different."""
 
 from __future__ import annotations
 
@@ -17,6 +17,17 @@ def token_text(vocabulary: Vocabulary, token_id: int) -> str:
     token = vocabulary.token_bytes[token_id]
     text = vocabulary.raw_tokens[token_id] if token is None else token.decode("utf-8", "surrogateescape")
     return "".join(c if c.isprintable() and c != "\\" else _escaped(c) for c in text)
+
+
+def is_text(token: bytes | None) -> bool:
+    """Whether bytes are whole characters."""
+    if token is None:
+        return False
+    try:
+        token.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _escaped(character: str) -> str:
