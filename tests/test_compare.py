@@ -35,7 +35,7 @@ def test_every_method_is_scored_on_the_same_text_and_the_table_is_sorted(tiny_ll
 
 def test_a_transplant_alone_gives_the_same_score(tmp_path, tiny_llama, metaspace_folder, corpus_file):
     from vocabalign.config import make_config
-    from vocabalign.evaluation.measuring import evaluate_models
+    from vocabalign.evaluation.measuring import measure
     from vocabalign.stages import STAGES, TransplantConfig
     from vocabalign.text.corpus import read_texts
 
@@ -44,7 +44,7 @@ def test_a_transplant_alone_gives_the_same_score(tmp_path, tiny_llama, metaspace
     values = {"source": str(tiny_llama), "target": str(metaspace_folder), "corpus": files, "calibrate_head": False}
     values |= {"input_rows": "last", "head_rows": "decay", "out": tmp_path / "alone"}
     alone = str(STAGES["transplant"].run(make_config(TransplantConfig, values)))
-    score = evaluate_models({"m": alone}, list(read_texts(files)), sample_tokens=0)[0]["bits_per_byte"]
+    score = measure({"m": alone}, list(read_texts(files)), sample_tokens=0).scores["m"].bits_per_byte
     assert [row["bits_per_byte"] for row in result["methods"]] == [pytest.approx(score, abs=1e-9)]
     assert result["methods"][0]["input_rows"] == "last" and not result["methods"][0]["head_calibrated"]
 

@@ -8,12 +8,12 @@ from scipy import sparse
 from scipy.stats import entropy
 
 from tests.alignment.cases import CASES, Case
+from tests.alignment.toy import cover_counts
 from vocabalign.alignment.align_stage import AlignmentResult, align_vocabularies
 from vocabalign.alignment.auto_lexicon import told_bits, without_crumbs
 from vocabalign.alignment.scores import one_best_reverse
 from vocabalign.lexicon import Evidence
 from vocabalign.stages import AlignConfig, EmbeddingOptions
-from vocabalign.text.covers import cover_counts
 
 
 @cache

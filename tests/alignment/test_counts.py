@@ -7,13 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.alignment.toy import WORDS, make_texts, word_vocabulary
+from tests.alignment.toy import WORDS, cover_counts, make_texts, word_vocabulary
 from vocabalign.alignment.cooccurrence import UNIT, count_cooccurrence
 from vocabalign.alignment.count_sums import merge_counts
 from vocabalign.alignment.counts import Part, VocabularyCounts, count_vocabularies, load_counts
 from vocabalign.errors import ArtifactError
 from vocabalign.text.corpus_shards import Shard
-from vocabalign.text.covers import cover_counts
 
 SOURCE, TARGET = word_vocabulary(words=WORDS[:30]), word_vocabulary(order_seed=2)
 

@@ -4,9 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.alignment.toy import SINGLE_BYTES, WORDS, make_texts, make_vocabulary, word_vocabulary
+from tests.alignment.toy import SINGLE_BYTES, WORDS, cover_counts, make_texts, make_vocabulary, word_vocabulary
 from vocabalign.alignment.held_out_covers import split_cover_counts, stretches
-from vocabalign.text.covers import cover_counts
 
 SOURCE, TARGET = word_vocabulary(words=WORDS[:30]), word_vocabulary(order_seed=1)
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from tests.alignment.toy import make_vocabulary
+from tests.alignment.toy import cover_counts, make_vocabulary
 from vocabalign.alignment.evidence_layers import cooccurrence_layer, segmentation_layer
 from vocabalign.alignment.weighing import (
     NUM_SUPPORTS,
@@ -15,7 +15,6 @@ from vocabalign.alignment.weighing import (
     scripts_of,
 )
 from vocabalign.lexicon import Evidence
-from vocabalign.text.covers import cover_counts
 
 SOURCE = make_vocabulary([b"a", b"b", b"ab", b"c", b" "])
 TARGET = make_vocabulary([b"abc", b"bc", "\u0434".encode(), b" ", None, b"a"])

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from dataclasses import replace
 
 import numpy as np
 
+from vocabalign.text.batches import in_batches
+from vocabalign.text.covers import CoverCounter, CoverCounts
 from vocabalign.text.vocabulary import Vocabulary
 
 
@@ -83,3 +86,11 @@ def word_vocabulary(order_seed: int | None = None, words: list[str] = WORDS) -> 
         order = np.random.default_rng(order_seed).permutation(len(tokens))
         tokens = [tokens[i] for i in order]
     return make_vocabulary(tokens)
+
+
+def cover_counts(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -> CoverCounts:
+    """Which source tokens cover each target token in all of the texts."""
+    counter = CoverCounter(source, target)
+    for batch in in_batches(texts):
+        counter.add(batch, source.encode_batch(batch), target.encode_batch(batch))
+    return counter.result()

@@ -11,7 +11,7 @@ import torch
 from vocabalign.cli import run as cli_run
 from vocabalign.errors import ConfigError, CorpusError, ModelError
 from vocabalign.evaluation.evaluate_stage import run
-from vocabalign.evaluation.measuring import evaluate_models, measure
+from vocabalign.evaluation.measuring import measure
 from vocabalign.stages import EvaluateConfig
 
 
@@ -51,9 +51,9 @@ def test_documents_add_up(artefact):
 
 def test_nothing_to_do_is_told(tiny_llama):
     with pytest.raises(ConfigError, match="no models"):
-        evaluate_models({}, ["text"])
+        measure({}, ["text"])
     with pytest.raises(CorpusError, match="no text"):
-        evaluate_models({"a": str(tiny_llama)}, ["", ""])
+        measure({"a": str(tiny_llama)}, ["", ""])
 
 
 def test_all_models_are_looked_at_before_the_first_is_scored(tiny_llama, tmp_path, monkeypatch):
@@ -62,7 +62,7 @@ def test_all_models_are_looked_at_before_the_first_is_scored(tiny_llama, tmp_pat
     (tmp_path / "empty").mkdir()
     for bad in (tmp_path / "nowhere", tmp_path / "empty"):
         with pytest.raises(ModelError, match=bad.name):
-            evaluate_models({"a": str(tiny_llama), "b": str(bad)}, ["text"])
+            measure({"a": str(tiny_llama), "b": str(bad)}, ["text"])
     assert scored == []
 
 
@@ -93,7 +93,7 @@ def test_equals_the_independent_scorer(material, name):
     documents = documents[: -1 if name.startswith("tlm") else None]
     folder = str(material / "models" / name)
     expected = scorer.score(folder, documents)
-    row = evaluate_models({name: folder}, documents, sample_tokens=0, batch_size=3)[0]
+    row = measure({name: folder}, documents, sample_tokens=0, batch_size=3).metrics["models"][0]
     assert row["bits_per_byte"] == pytest.approx(expected["bits_per_byte"], abs=6e-5)
     assert (row["bytes"], row["tokens"]) == (expected["bytes"], expected["tokens"])
 
@@ -101,7 +101,8 @@ def test_equals_the_independent_scorer(material, name):
 @pytest.mark.slow
 def test_known_score_of_stories260k(material):
     documents = score_module(material).read(str(material / "corpora/tinystories/heldout.jsonl"))
-    row = evaluate_models({"a": str(material / "models/stories260K-hf")}, documents, sample_tokens=32)[0]
+    models = {"a": str(material / "models/stories260K-hf")}
+    row = measure(models, documents, sample_tokens=32).metrics["models"][0]
     assert row["bits_per_byte"] == pytest.approx(1.006, abs=1e-3)
     assert row["sample_unknown_tokens"] == 0
 

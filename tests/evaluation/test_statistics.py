@@ -7,7 +7,7 @@ import pytest
 
 from vocabalign.evaluation import statistics as module
 from vocabalign.evaluation.bits_per_byte import DocumentScores
-from vocabalign.evaluation.statistics import bootstrap_interval, paired_difference
+from vocabalign.evaluation.statistics import Interval, paired_difference, resample
 
 
 def make_scores(seed: int, documents: int = 60, shift: float = 0.0) -> DocumentScores:
@@ -17,32 +17,36 @@ def make_scores(seed: int, documents: int = 60, shift: float = 0.0) -> DocumentS
     return DocumentScores(nats, sizes, sizes // 4)
 
 
+def interval_of(scores: DocumentScores, seed: int = 0) -> Interval:
+    return resample({"alone": scores}, seed=seed).interval("alone")
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_interval_contains_the_estimate_and_repeats(seed):
     scores = make_scores(seed)
-    interval = bootstrap_interval(scores, seed=seed)
+    interval = interval_of(scores, seed=seed)
     assert interval.value == scores.bits_per_byte
     assert interval.low < interval.value < interval.high
-    assert bootstrap_interval(scores, seed=seed) == interval
+    assert interval_of(scores, seed=seed) == interval
 
 
 def test_interval_is_as_wide_as_theory_says():
     scores = make_scores(1, documents=400)
-    interval = bootstrap_interval(scores)
+    interval = interval_of(scores)
     ratio = scores.nats.sum() / scores.num_bytes.sum()
     error = np.sqrt(((scores.nats - ratio * scores.num_bytes) ** 2).sum()) / scores.num_bytes.sum() / np.log(2)
     assert interval.high - interval.low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 
 def test_more_documents_make_it_narrower():
-    few, many = bootstrap_interval(make_scores(0, 20)), bootstrap_interval(make_scores(0, 2000))
+    few, many = interval_of(make_scores(0, 20)), interval_of(make_scores(0, 2000))
     assert many.high - many.low < (few.high - few.low) / 3
 
 
 def test_blocks_do_not_change_the_interval(monkeypatch):
-    whole = bootstrap_interval(make_scores(3))
+    whole = interval_of(make_scores(3))
     monkeypatch.setattr(module, "BLOCK_CELLS", 1)
-    assert bootstrap_interval(make_scores(3)).low == pytest.approx(whole.low, abs=1e-9)
+    assert interval_of(make_scores(3)).low == pytest.approx(whole.low, abs=1e-9)
 
 
 def test_a_model_differs_from_itself_by_nothing():
@@ -58,24 +62,24 @@ def test_pairing_sees_a_small_constant_gain():
     paired = paired_difference(first, second)
     assert paired.difference.high < 0
     assert paired.documents_better == 60
-    apart = bootstrap_interval(first)
+    apart = interval_of(first)
     assert paired.difference.high - paired.difference.low < (apart.high - apart.low) / 10
 
 
 def test_one_document_gives_no_interval():
-    interval = bootstrap_interval(make_scores(0, documents=1))
+    interval = interval_of(make_scores(0, documents=1))
     assert interval.low is None
     assert interval.high is None
 
 
 def test_empty_documents_are_no_evidence():
     scores = DocumentScores(np.array([0.0, 5.0, 9.0]), np.array([0, 10, 10]), np.array([0, 3, 3]))
-    assert np.isfinite(bootstrap_interval(scores).low)
+    assert np.isfinite(interval_of(scores).low)
 
 
 def test_no_text_and_other_documents_are_refused():
     nothing = DocumentScores(np.zeros(2), np.zeros(2, dtype=int), np.zeros(2, dtype=int))
     with pytest.raises(ValueError, match="no text"):
-        bootstrap_interval(nothing)
+        interval_of(nothing)
     with pytest.raises(ValueError, match="same documents"):
         paired_difference(make_scores(1), make_scores(2))

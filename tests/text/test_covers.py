@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vocabalign.text.covers import cover_counts, covering_pieces
+from tests.alignment.toy import cover_counts
+from vocabalign.text.covers import covering_pieces
 from vocabalign.text.tokenizers import load_vocabulary
 
 SOURCE = ([b"a", b"b", b"c", b"abc", None], lambda text: [3] if text == "abc" else ["abc".index(x) for x in text])

@@ -20,7 +20,6 @@ RESERVE = {"float32": 8, "bfloat16": 64, "int8": 4}
 # The exact ranking gathers candidates in portions that stay in a processor's cache.
 RANKED_BYTES = 1 << 20
 Result = TypeVar("Result")
-Found = tuple[np.ndarray, np.ndarray]
 
 
 class ExactSearch:

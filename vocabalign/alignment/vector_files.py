@@ -6,16 +6,13 @@ import pickle
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from vocabalign.errors import ArtifactError
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.token_embeddings import TokenEmbeddings, load_embeddings
-
-if TYPE_CHECKING:
-    from gensim.models import KeyedVectors
 
 GENSIM_ENDINGS = (".kv", ".keyedvectors")
 # A file is GloVe's when its words are not preceded by a line with their number and size.
@@ -161,12 +158,7 @@ def write_vectors(path: Path, embeddings: TokenEmbeddings) -> None:
     WRITERS[ending](path, ids, embeddings)
 
 
-def keyed_vectors(embeddings: TokenEmbeddings) -> KeyedVectors:
-    """gensim's object for the covered tokens, in order of ids; the keys are ids as text."""
-    return _keyed(np.flatnonzero(embeddings.covered), embeddings)
-
-
-def _keyed(ids: np.ndarray, embeddings: TokenEmbeddings) -> KeyedVectors:
+def _write_gensim(path: Path, ids: np.ndarray, embeddings: TokenEmbeddings) -> None:
     from gensim.models import KeyedVectors
 
     result = KeyedVectors(embeddings.vectors.shape[1])
@@ -174,11 +166,7 @@ def _keyed(ids: np.ndarray, embeddings: TokenEmbeddings) -> KeyedVectors:
     result.add_vectors(words, embeddings.vectors[ids])
     for word, count in zip(words, embeddings.counts[ids].tolist(), strict=True):
         result.set_vecattr(word, "count", count)
-    return result
-
-
-def _write_gensim(path: Path, ids: np.ndarray, embeddings: TokenEmbeddings) -> None:
-    _keyed(ids, embeddings).save(str(path))
+    result.save(str(path))
 
 
 def _write_word2vec(path: Path, ids: np.ndarray, embeddings: TokenEmbeddings) -> None:

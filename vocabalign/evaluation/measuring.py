@@ -42,16 +42,6 @@ class _Measured:
     vocabulary: Vocabulary
 
 
-def evaluate_models(models: Mapping[str, str], texts: Sequence[str], **options: Any) -> list[dict[str, Any]]:
-    """One record for each model, as in ``metrics.json``; options as in ``measure``.
-
-    Example:
-        >>> rows = evaluate_models({"source": "run/source", "adapted": "run/finetuned"}, texts)
-        >>> [(row["name"], row["bits_per_byte"]) for row in rows]
-    """
-    return measure(models, texts, **options).metrics["models"]
-
-
 def measure(
     models: Mapping[str, str], texts: Sequence[str], *, labels: Labels | None = None, **options: Any
 ) -> Evaluation:
@@ -70,6 +60,10 @@ def measure(
         ModelError: a folder is not a model, or its scores are not numbers.
         TokenizerError: a model's tokenizer cannot be loaded.
         ArtifactError: the lexicon cannot be read.
+
+    Example:
+        >>> rows = measure({"source": "run/source", "adapted": "run/finetuned"}, texts).metrics["models"]
+        >>> [(row["name"], row["bits_per_byte"]) for row in rows]
     """
     settings = MeasureOptions(**options)
     text = _text_of(texts, labels or {}, settings)

@@ -93,15 +93,6 @@ def resample(scores: Mapping[str, DocumentScores], *, seed: int = 0, num_resampl
     return Resamples(scores, bits)
 
 
-def bootstrap_interval(scores: DocumentScores, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES) -> Interval:
-    """One model's bits per byte with the 95 % interval; see ``resample``.
-
-    Raises:
-        ValueError: there is no text.
-    """
-    return resample({"": scores}, seed=seed, num_resamples=num_resamples).interval("")
-
-
 def paired_difference(
     first: DocumentScores, second: DocumentScores, *, seed: int = 0, num_resamples: int = NUM_RESAMPLES
 ) -> PairedDifference:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 
 import numpy as np
 from scipy import sparse
 
-from vocabalign.text.batches import in_batches
 from vocabalign.text.spans import verified_ends
 from vocabalign.text.sparse_sums import SparseSum
 from vocabalign.text.vocabulary import Vocabulary
@@ -158,14 +157,6 @@ def tables_of_pairs(
         table.eliminate_zeros()
         tables.append(table)
     return tables
-
-
-def cover_counts(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -> CoverCounts:
-    """Count on running text which source tokens cover each target token; see ``CoverCounter.add``."""
-    counter = CoverCounter(source, target)
-    for batch in in_batches(texts):
-        counter.add(batch, source.encode_batch(batch), target.encode_batch(batch))
-    return counter.result()
 
 
 _Pass = tuple[Sequence[int], Sequence[int], np.ndarray, np.ndarray]

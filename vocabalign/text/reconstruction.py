@@ -15,7 +15,6 @@ from dataclasses import dataclass, field
 from vocabalign.text.normalization import normalized
 from vocabalign.text.vocabulary import Vocabulary
 
-OUTCOMES = ("exact", "normalized", "unknown", "special", "whitespace", "different")
 MAX_EXAMPLES = 10
 _SPACES = "".join(chr(code) for code in range(sys.maxunicode + 1) if chr(code).isspace())
 # UTF-8 never has one character's bytes inside another's, so bytes can be searched for characters.

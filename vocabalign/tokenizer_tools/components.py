@@ -26,7 +26,6 @@ _MARK = "\u2581"
 # Before spaces; of several spaces the last belongs to the word.
 _SPACED = f"{_MARK}+(?={_MARK})|{_MARK}?[^{_MARK}]+|{_MARK}"
 _FLAGS = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
-NORMALIZERS = ("none", "nfc", "nfkc")
 _DEFAULT_ROLES = {
     "byte-level": {"bos": "<|endoftext|>", "eos": "<|endoftext|>"},
     "sentencepiece": {"unk": "<unk>", "bos": "<s>", "eos": "</s>"},
@@ -79,7 +78,7 @@ def make_components(
         kind: "byte-level-bpe", "sentencepiece-unigram" or "sentencepiece-bpe".
         roles: role -> special token; ``<|endoftext|>``, or ``<unk>``, ``<s>`` and ``</s>``, by default.
         extra: more special tokens.
-        normalizer: one of ``NORMALIZERS``.
+        normalizer: "none", "nfc" or "nfkc".
         begin_with_bos: put BOS before every text.
 
     Raises:

@@ -12,8 +12,6 @@ from vocabalign.tokenizer_tools.additions import Growing, grow
 from vocabalign.tokenizer_tools.pieces import CONTROLS, LONGEST_PIECE, UNSPACED, Pieces
 from vocabalign.tokenizer_tools.state import State, added_ids, read_state
 
-FORMS = ("auto", "spaced", "bare", "both")
-
 
 @dataclass
 class Extension:
@@ -175,4 +173,4 @@ def read_words(path: str) -> list[str]:
     return words
 
 
-__all__ = ["FORMS", "Extension", "extend", "read_state", "read_words"]
+__all__ = ["Extension", "extend", "read_state", "read_words"]

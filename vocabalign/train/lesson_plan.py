@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -32,7 +31,6 @@ from vocabalign.train.teachers import (
     student_as_teacher,
 )
 
-logger = logging.getLogger("vocabalign")
 SAMPLE_DOCUMENTS = 400
 LEAST_TEXTS = 0.5
 

@@ -7,7 +7,6 @@ beginnings of the corpus's documents, so that what it writes is of the same kind
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from vocabalign.train.teachers import RunningTeacher
 from vocabalign.train.texts import training_texts
 from vocabalign.train.writing import ends_of, text_of, write_tokens
 
-logger = logging.getLogger("vocabalign")
 WRITTEN = "written.jsonl"
 TEXTS_AT_ONCE = 32
 LONGEST = 512
