@@ -14,15 +14,14 @@ build/.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import os
-import random
 import shutil
 import statistics
-from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+
+from distill_pairs import Pairs
+from finetune_tables import external
 
 from vocabalign.config import make_config
 from vocabalign.stages import STAGES
@@ -53,7 +52,6 @@ RATES = {
 # Of the steps and of the tokens in each, where a step is dear.
 SHARE = {"reduce": 0.5, "expand": 0.5}
 CONTEXT = {"tlm-833K": 64, "tlm-833K unified": 64}
-WORDS = 2000
 
 
 def main() -> None:
@@ -101,78 +99,10 @@ class Bench:
 
     def __init__(self, arguments: argparse.Namespace) -> None:
         self.arguments = arguments
-        self.material = Path(os.environ["VOCABALIGN_MATERIAL"])
         self.build = arguments.build
         self.build.mkdir(parents=True, exist_ok=True)
-        self.scorer = arguments.scorer or self.material.parent / "tools" / "score.py"
-
-    def model(self, name: str) -> str:
-        """A model of the material."""
-        return str(self.material / "models" / f"{name}-hf")
-
-    def text(self, pair: str) -> tuple[str, str]:
-        """Training and held-out text."""
-        if pair == "demo":
-            out = self.made("standard-library", "corpus", {"standard_library": True, "heldout_max_bytes": 60_000})
-            return str(out / "train.jsonl"), str(out / "heldout.jsonl")
-        path = self.build / "stories.jsonl"
-        corpora = self.material / "corpora"
-        if not path.exists():
-            files = [
-                corpora / "tinystories" / "train.jsonl",
-                *sorted((corpora / "tinystories-sampled").glob("*.jsonl")),
-            ]
-            lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-            random.Random(0).shuffle(lines)
-            path.write_text("\n".join(lines[:5000]) + "\n", encoding="utf-8")
-        return str(path), str(corpora / "tinystories" / "heldout.jsonl")
-
-    def made(self, name: str, stage: str, values: dict) -> Path:
-        """An artefact that several cells begin with."""
-        out = self.build / name
-        if not out.exists():
-            STAGES[stage].run(make_config(STAGES[stage].config_class, {**values, "out": out}))
-        return out
-
-    def sides(self, pair: str) -> tuple[str, str]:
-        """Student as it begins, and teacher."""
-        text = [self.text(pair)[0]]
-        teacher = self.model("stories3M")
-        if pair == "demo":
-            return "demo:source", "demo:teacher"
-        if pair == "worse teacher":
-            return self.model("stories260K"), self.model("tlm-833K")
-        if pair in ("reduce", "expand"):
-            name = "prune" if pair == "reduce" else "extend"
-            size = {"size": 2048} if pair == "reduce" else {"words": self.words()}
-            values = {"tokenizer": teacher, "corpus": text, **size}
-            target = self.made(f"{pair}-tokenizer", f"tokenizer-{name}", values)
-            values = {"source": teacher, "target": str(target), "corpus": text}
-            return str(self.made(f"{pair}-start", "transplant", values)), teacher
-        student = self.model(pair.removesuffix(" unified"))
-        if pair.endswith("unified"):
-            values = {"source": student, "target": teacher, "corpus": text, "untie": pair.startswith("stories260K")}
-            student = str(self.made(f"{pair.replace(' ', '-')}-start", "transplant", values))
-        return student, teacher
-
-    def words(self) -> str:
-        """The commonest words of the text that are no token yet, one a line."""
-        from collections import Counter
-
-        from vocabalign.text.tokenizers import load_vocabulary
-
-        path = self.build / "words.txt"
-        if not path.exists():
-            vocabulary = load_vocabulary(self.model("stories3M"))
-            texts = [json.loads(line)["text"] for line in Path(self.text("expand")[0]).read_text().splitlines()]
-            words = [
-                word.strip(".,!?;:\"'()")
-                for word, _ in Counter(w for text in texts for w in text.split()).most_common()
-            ]
-            known = set(vocabulary.token_bytes)
-            fresh = dict.fromkeys(w for w in words if w.isalpha() and b" " + w.encode() not in known)
-            path.write_text("\n".join(list(fresh)[:WORDS]) + "\n")
-        return str(path)
+        self.pairs = Pairs(self.build)
+        self.scorer = arguments.scorer or self.pairs.material.parent / "tools" / "score.py"
 
     def rates(self, pair: str, way: str, seed: int) -> list[float]:
         """All for the first seed; for the others the one that was best with it. Rivals take direct tuning's."""
@@ -198,8 +128,8 @@ class Bench:
         done = self.path(pair, way, seed, rate)
         if done.exists():
             return
-        student, teacher = self.sides(pair)
-        train, heldout = self.text(pair)
+        student, teacher = self.pairs.sides(pair)
+        train, heldout = self.pairs.text(pair)
         context = CONTEXT.get(pair, 128)
         share = SHARE.get(pair, 1)
         training = {
@@ -249,16 +179,7 @@ class Bench:
     def score(self, model: Path | str, heldout: str) -> dict:
         """Bits per byte by the given scorer."""
         folder = Path(__file__).parents[1] / "vocabalign" / "demo" / "source" if model == "demo:source" else model
-        return {"bits_per_byte": self.scoring.score(str(folder), self.scoring.read(heldout))["bits_per_byte"]}
-
-    @cached_property
-    def scoring(self) -> ModuleType:
-        """The scorer, which knows nothing of this package."""
-        spec = importlib.util.spec_from_file_location("scorer", self.scorer)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
+        return {"bits_per_byte": external(self.scorer, Path(folder), heldout)}
 
     def beside(self, model: Path | str, teacher: str, heldout: str) -> dict:
         """KL to the teacher and top-1 agreement."""
