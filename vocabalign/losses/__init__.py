@@ -19,6 +19,9 @@ Across two tokenizers, on texts that ``aligned`` has lined up at their bytes:
 * ``likelihood`` and ``chunks``: approximate likelihood matching of the stretches between common ends.
 * ``prefixes``, ``marginal`` and ``prefix_targets``: the teacher's distribution as one over the student's next token.
 * ``completed_events`` and ``prefix_mixture``: either with the cross-entropy, every label counting once.
+  ``event_mixture``: event-KL, what follows inside tokens (``continuations``) and the cross-entropy, from one set of
+  logits.
+  ``class_sums`` and ``other_labels`` are what these share.
 * ``projection``: a divergence through a lexicon. ``hidden``: hidden states at common ends.
 * ``uld`` and ``gold``: sorted probabilities and their mixture with shared tokens, for comparison.
 

@@ -18,9 +18,10 @@ from vocabalign.train.rate_range import range_test, remember_rate, remembered_ra
 from vocabalign.train.row_rates import RowRates, row_factors
 from vocabalign.train.run import Run, Trainee, is_main, main_first, open_recorder, read_heldout, sequence_length
 from vocabalign.train.spread import is_spread, put_together
+from vocabalign.train.stage_loop import train_stage
 from vocabalign.train.stage_switch import EndStage, has_stopped_paying, losses_of
 from vocabalign.train.texts import HELDOUT, training_texts
-from vocabalign.train.trainer import Objective, train_stage
+from vocabalign.train.trainer import Objective
 
 if TYPE_CHECKING:
     import torch
