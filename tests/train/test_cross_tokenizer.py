@@ -13,7 +13,7 @@ from vocabalign.errors import ArtifactError, ConfigError, ModelError
 from vocabalign.manifests import read_manifest
 from vocabalign.stages import AlignConfig
 
-FAST = dict(check_teacher=False, calibrate_teacher=False)
+FAST = dict(check_teacher=False)
 
 
 @pytest.fixture(scope="module")

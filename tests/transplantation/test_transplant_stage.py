@@ -1,13 +1,15 @@
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
 import transformers
 from safetensors import safe_open
+from safetensors.torch import save_file
 
 from tests.conftest import TEXT
-from tests.transplantation.builders import build, files, logits, permuted_tokenizer, target_tokenizer
+from tests.transplantation.builders import build, files, logits, permuted_tokenizer, stories, target_tokenizer
 from vocabalign.errors import ArtifactError, ConfigError, VerificationError
 from vocabalign.lexicon import Lexicon
 from vocabalign.stages import TransplantConfig
@@ -210,6 +212,26 @@ def test_the_shift_of_a_head_whose_logits_are_scaled(tmp_path, corpus_file):
         found[scaling] = np.array(json.loads((out / "provenance.json").read_text())["shift"])
     assert np.abs(found[1.0]).max() > 1
     np.testing.assert_allclose(found[8.0], 8 * found[1.0], rtol=1e-2, atol=1e-2)
+
+
+def test_a_larger_head_behind_a_divisor_is_fitted_alike(tmp_path):
+    """The same logits of the source: rows and shifts of the transplant are larger, and so its logits are the same."""
+    source, target = build("granite", tmp_path / "m"), target_tokenizer("metaspace", tmp_path / "t")
+    larger = tmp_path / "larger"
+    shutil.copytree(source, larger)
+    tensors = read_all(source)
+    tensors["lm_head.weight"] = 8 * tensors["lm_head.weight"]
+    save_file(tensors, larger / "model.safetensors", {"format": "pt"})
+    config = json.loads((source / "config.json").read_text())
+    (larger / "config.json").write_text(json.dumps(config | {"logits_scaling": 8 * config["logits_scaling"]}))
+    corpus = tmp_path / "corpus.jsonl"
+    corpus.write_text("".join(json.dumps({"text": text}) + "\n" for text in stories(60)))
+    one, two = (transplant(model, target, tmp_path / f"{model.name}-out", [str(corpus)]) for model in (source, larger))
+    fitted = [json.loads((out / "manifest.json").read_text())["metrics"]["fitted"] for out in (one, two)]
+    assert fitted[0]["head_rows"] == fitted[1]["head_rows"] > 0
+    heads = [read_all(out)["lm_head.weight"] for out in (one, two)]
+    torch.testing.assert_close(heads[1], 8 * heads[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(logits(two, [1, 5, 9, 300]), logits(one, [1, 5, 9, 300]), rtol=1e-3, atol=1e-3)
 
 
 def test_ids_that_are_lost_are_told_and_logs_of_training_are_not_copied(tmp_path, caplog):
