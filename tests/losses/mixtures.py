@@ -25,6 +25,13 @@ def case(classes, dtype=torch.float64, padding=0, scale=1.0):
     return hidden, Head(weight), labels, teacher_hidden, teacher_head, torch.from_numpy(starts)
 
 
+def in_every_way(test):
+    """A test of weights, padded rows of the head, and blocks."""
+    test = pytest.mark.parametrize("weights", WEIGHTS)(test)
+    test = pytest.mark.parametrize("padding", [0, 3])(test)
+    return pytest.mark.parametrize("block_bytes", [None, 4000])(test)
+
+
 def check_together(loss, apart, inputs, classes, weights, block_bytes):
     """Values and gradients of three numbers, the first of them the loss."""
     hidden, head = inputs[:2]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.losses.mixtures import WEIGHTS, case, check_out_of_reach, check_size, check_together
+from tests.losses.mixtures import case, check_out_of_reach, check_size, check_together, in_every_way
 from tests.losses.test_events import some_classes
 from vocabalign.losses.class_sums import ClassSums
 from vocabalign.losses.classes import identity_classes
@@ -25,9 +25,7 @@ def apart(hidden, head, labels, teacher_hidden, teacher_head, starts, classes, w
     return weights[0] * entropy + weights[1] * taught, entropy, taught
 
 
-@pytest.mark.parametrize("weights", WEIGHTS)
-@pytest.mark.parametrize("padding", [0, 3])
-@pytest.mark.parametrize("block_bytes", [None, 4000])
+@in_every_way
 def test_together_is_what_they_are_apart(weights, padding, block_bytes):
     classes = some_classes()
     inputs = case(classes, padding=padding)
