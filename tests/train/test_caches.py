@@ -77,7 +77,7 @@ def test_all_tokens_of_a_cache_are_the_teacher_at_hand(tmp_path, tiny_llama, twi
     values = {"top_k": 400, "exact": True} if kind == "top-k" else {}
     folder = cached(twin, corpus_file, tmp_path / "cache", kind=kind, **values)
     # Documents shorter than a block are read alone by both, so that the teacher has read the same.
-    # A cache is used as it is; a teacher at hand would be corrected by the text.
+    # Neither is corrected by the text.
     options = dict(loss=loss, distillation_weight=1.0, calibrate_teacher=False, **FAST)
     schedule = {"steps": 3, "context": 127, "batch_size": 2}
     online = distilled(tiny_llama, twin, corpus_file, tmp_path / "online", schedule, **options)
