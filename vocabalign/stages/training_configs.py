@@ -36,8 +36,11 @@ class TrainingOptions(Config):
     """Share of each stage's steps in which the learning rate rises."""
     final_learning_rate_share: float = Field(default=0.1, ge=0, le=1)
     """The schedule ends at this share of the peak."""
+    optimizer: Literal["adamw", "muon"] = "adamw"
+    """``muon``: matrices of the body take orthogonal steps; rows, norms and biases AdamW's. Not with LoRA, FSDP or
+    DeepSpeed, which need AdamW."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """AdamW's decay, on matrices only."""
+    """Decay of the weights, on matrices only."""
     betas: tuple[float, float] = (0.9, 0.999)
     """AdamW's moments."""
     max_gradient_norm: float = Field(default=1.0, gt=0)

@@ -33,12 +33,17 @@ IGNORED = frozenset(
 )
 
 
-def check_options(dtype: str, extra: dict[str, Any]) -> None:
+def check_options(dtype: str, extra: dict[str, Any], optimizer: str = "adamw", train: str = "everything") -> None:
     """Refuse what would be ignored or would spoil the training, before anything is loaded.
 
     Raises:
-        ConfigError: an option that the stage's own configuration decides, one without effect, float16, or ZeRO-3.
+        ConfigError: an option that the stage's own configuration decides, one without effect, float16, ZeRO-3, or Muon
+            for adapters.
     """
+    if optimizer == "muon" and train == "lora":
+        raise ConfigError(
+            "training.optimizer 'muon' is for whole matrices, not for the thin ones of train: lora: take 'adamw'."
+        )
     taken = sorted(OURS & set(extra))
     if taken:
         raise ConfigError(f"trainer.{taken[0]} is decided by the stage's own configuration: set it there.")

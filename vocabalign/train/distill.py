@@ -57,7 +57,7 @@ def run(config: DistillConfig) -> Path:
     Reference:
         Li et al. (2026), TokAlign++, Table 3 (cross-entropy plus divergence over the whole vocabulary).
     """
-    check_options(config.dtype, dict(config.trainer))
+    check_options(config.dtype, dict(config.trainer), config.training.optimizer, config.train)
     check_config(config)
     trainee = read_trainee(config.student)
     if config.train == "lora":

@@ -62,7 +62,7 @@ def run(config: FinetuneConfig) -> Path:
     Reference:
         two stages: Li et al. (2025), TokAlign, section 4.4; what is learned from the source is new here.
     """
-    check_options(config.dtype, dict(config.trainer))
+    check_options(config.dtype, dict(config.trainer), config.training.optimizer, config.train)
     mixed = with_replay(config.corpus, config.replay, config.replay_share)
     source_folder = _source_folder(config)
     parts = _parts(config, selections(config, resolve(config.model)))

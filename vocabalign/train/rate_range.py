@@ -19,6 +19,7 @@ from vocabalign.errors import TrainingError
 from vocabalign.losses.fused import IGNORE
 from vocabalign.stages import TrainingOptions
 from vocabalign.train.data import Blocks
+from vocabalign.train.muon import make_optimizer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -100,7 +101,7 @@ def range_test(
     """
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     kept = [parameter.detach().clone() for parameter in trained]
-    optimizer = torch.optim.AdamW(trained, lr=LOWEST, betas=options.betas, weight_decay=options.weight_decay)
+    optimizer = _optimizer(model, trained, options)
     was_training = model.training
     model.train()
     losses: list[float] = []
@@ -129,6 +130,14 @@ def range_test(
                 parameter.grad = None
         model.train(was_training)
     return advise(tried, losses)
+
+
+def _optimizer(
+    model: PreTrainedModel, trained: list[torch.nn.Parameter], options: TrainingOptions
+) -> torch.optim.Optimizer:
+    if options.optimizer == "muon":
+        return make_optimizer(model, (), lr=LOWEST, betas=options.betas, weight_decay=0.0)
+    return torch.optim.AdamW(trained, lr=LOWEST, betas=options.betas, weight_decay=options.weight_decay)
 
 
 def remembered_rate(folder: Path, name: str) -> float | None:

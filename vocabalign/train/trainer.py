@@ -17,13 +17,14 @@ from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Sampler
 from transformers import PrinterCallback, Trainer, TrainingArguments
 
-from vocabalign.errors import TrainingError
+from vocabalign.errors import ConfigError, TrainingError
 from vocabalign.folders import is_disk_full
 from vocabalign.losses.fused import IGNORE
 from vocabalign.stages import TrainingOptions
 from vocabalign.train.checkpoints import PREFIX, last_complete, mark_complete, step_of
 from vocabalign.train.data import Blocks
 from vocabalign.train.learning_rates import learning_rate_factor
+from vocabalign.train.muon import make_optimizer
 from vocabalign.train.recorder import RecordSteps
 from vocabalign.train.rollback import is_sharded
 from vocabalign.train.spread import gathered_weights, is_spread
@@ -162,6 +163,30 @@ class StageTrainer(Trainer):
     def floating_point_ops(self, inputs: dict[str, Any]) -> int:
         """Not counted: Trainer would walk through all parameters at every step."""
         return 0
+
+    # -------------------------------------------------------------- optimizer
+
+    def create_optimizer(self, *arguments: Any, **keywords: Any) -> Optimizer:
+        """AdamW by transformers, or Muon beside it.
+
+        Raises:
+            ConfigError: Muon, where no rank has whole matrices.
+        """
+        if self.optimizer is not None or self.options.optimizer == "adamw":
+            return super().create_optimizer(*arguments, **keywords)
+        if is_sharded(self.args):
+            raise ConfigError(
+                "training.optimizer 'muon' needs whole matrices on each rank: take 'adamw' with FSDP or DeepSpeed."
+            )
+        self.optimizer = make_optimizer(
+            self.raw_model,
+            self.get_decay_parameter_names(self.raw_model),
+            lr=self.args.learning_rate,
+            betas=self.options.betas,
+            weight_decay=self.args.weight_decay,
+            fused=self.args.device.type in ("cpu", "cuda"),
+        )
+        return self.optimizer
 
     # -------------------------------------------------------------- schedule
 
