@@ -18,7 +18,7 @@ from vocabalign.losses.sparse_products import times
 
 __all__ = ["PrefixProbabilities"]
 
-# For the teacher's probabilities of the rows at hand.
+# For the teacher's probabilities, and what is made of them, of the rows at hand and some more.
 BLOCK_BYTES = 16 << 20
 
 
@@ -48,16 +48,20 @@ class PrefixProbabilities:
         total = torch.zeros(len(rows.pairs), dtype=self.exact, device=rest.device)
         self.rest = total.index_add_(0, rows.rest_owner, rest.detach().to(self.exact))[self.order]
         self.moves = bool((rows.moved_to >= 0).any())
-        self.block = max(1, BLOCK_BYTES // (theirs * self.exact.itemsize))
+        self.kept: tuple[int, Tensor, Tensor] = 0, hidden.new_zeros(0, self.width), hidden.new_zeros(0)
+        self.block = max(1, BLOCK_BYTES // (max(self.width, theirs) * self.exact.itemsize))
 
     def __call__(self, rows: slice) -> tuple[Tensor, Tensor]:
         """(C, V) probabilities that sum to 1, and (C,) the share of the teacher's that they are of."""
-        parts = [
-            self._some(slice(at, min(at + self.block, rows.stop))) for at in range(rows.start, rows.stop, self.block)
-        ]
-        if len(parts) == 1:
-            return parts[0]
-        return torch.cat([p for p, _ in parts]), torch.cat([known for _, known in parts])
+        start, p, known = self.kept
+        if rows.start < start or rows.stop > start + len(p):
+            # More than is asked for: a tile of a few rows would pay for every small operation again.
+            start, stop = rows.start, max(rows.stop, min(rows.start + self.block, len(self.order)))
+            parts = [self._some(slice(at, min(at + self.block, stop))) for at in range(start, stop, self.block)]
+            p, known = parts[0] if len(parts) == 1 else (torch.cat(side) for side in zip(*parts))
+            self.kept = start, p, known
+        inside = slice(rows.start - start, rows.stop - start)
+        return p[inside], known[inside]
 
     def _some(self, rows: slice) -> tuple[Tensor, Tensor]:
         theirs = self.teacher_rows[rows]
