@@ -1,4 +1,4 @@
-"""Students, teachers and texts of distill_quality.py, made once. Not run by itself."""
+"""Students, teachers and texts of the benchmarks of distillation, made once. Not run by itself."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ import random
 from collections import Counter
 from pathlib import Path
 
-from vocabalign.config import make_config
-from vocabalign.stages import STAGES
-from vocabalign.text.tokenizers import load_vocabulary
+import torch
 
-WORDS = 2000
+from vocabalign.config import make_config
+from vocabalign.stages import STAGES, DistillConfig
+from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.train.sentence_level import write_corpus
+from vocabalign.train.teachers import read_teacher
 
 
 class Pairs:
@@ -61,30 +63,29 @@ class Pairs:
             return "demo:source", "demo:teacher"
         if pair == "worse teacher":
             return self.model("stories260K"), self.model("tlm-833K")
-        if pair in ("reduce", "expand"):
-            name = "prune" if pair == "reduce" else "extend"
-            size = {"size": 2048} if pair == "reduce" else {"words": self.words()}
-            values = {"tokenizer": teacher, "corpus": text, **size}
-            target = self.made(f"{pair}-tokenizer", f"tokenizer-{name}", values)
-            values = {"source": teacher, "target": str(target), "corpus": text}
-            return str(self.made(f"{pair}-start", "transplant", values)), teacher
         student = self.model(pair.removesuffix(" unified"))
         if pair.endswith("unified"):
             values = {"source": student, "target": teacher, "corpus": text, "untie": pair.startswith("stories260K")}
             student = str(self.made(f"{pair.replace(' ', '-')}-start", "transplant", values))
         return student, teacher
 
-    def words(self) -> str:
-        """The commonest words of the text that are no token yet, one a line."""
+    def written(self, teacher: str, corpus: str, tokens: int) -> str:
+        """What the teacher writes for the sentence level, ``tokens`` of its own; interrupted, it goes on."""
+        folder = self.build / "written"
+        folder.mkdir(exist_ok=True)
+        values = {"student": teacher, "teacher": teacher, "corpus": [corpus], "out": folder / "out"}
+        vocabulary = load_vocabulary(teacher)
+        model = read_teacher(Path(teacher), vocabulary, "float32", "cpu", False, torch.device("cpu"))
+        return str(write_corpus(make_config(DistillConfig, values), folder, model, vocabulary, tokens))
+
+    def words(self, count: int) -> str:
+        """The commonest words of the stories that are no token of stories3M yet, one a line."""
         path = self.build / "words.txt"
         if not path.exists():
-            vocabulary = load_vocabulary(self.model("stories3M"))
+            known = set(load_vocabulary(self.model("stories3M")).token_bytes)
             texts = [json.loads(line)["text"] for line in Path(self.text("expand")[0]).read_text().splitlines()]
-            words = [
-                word.strip(".,!?;:\"'()")
-                for word, _ in Counter(w for text in texts for w in text.split()).most_common()
-            ]
-            known = set(vocabulary.token_bytes)
-            fresh = dict.fromkeys(w for w in words if w.isalpha() and b" " + w.encode() not in known)
-            path.write_text("\n".join(list(fresh)[:WORDS]) + "\n")
+            counts = Counter(word for text in texts for word in text.split())
+            bare = dict.fromkeys(word.strip(".,!?;:\"'()") for word, _ in counts.most_common())
+            fresh = [word for word in bare if word.isalpha() and b" " + word.encode() not in known]
+            path.write_text("\n".join(fresh[:count]) + "\n")
         return str(path)

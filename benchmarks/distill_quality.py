@@ -5,10 +5,11 @@
     python benchmarks/distill_quality.py --table                           # what is there, nothing computed
 
 Needs VOCABALIGN_MATERIAL. Teacher stories3M, students stories260K and tlm-833K: ``unified`` (the student first given
-the teacher's tokenizer) and across tokenizers; the demo pair on Python's standard library; stories3M with half its
-vocabulary and with 2,000 more words, taught by itself as it was. Bits per byte of held-out text are those of the scorer
-given with --scorer; KL to the teacher and top-1 agreement are ``vocabalign evaluate``'s. Finished cells are kept in
-build/.
+the teacher's tokenizer) and across tokenizers; the demo pair on Python's standard library. The vocabulary that is
+reduced or expanded has benchmarks/distill_reduce_expand.py. For the sentence level the teacher writes one text, as many
+of its tokens as the steps take, from which all students and seeds learn. Bits per byte of held-out text are those of
+the scorer given with --scorer; KL to the teacher and top-1 agreement are ``vocabalign evaluate``'s. Finished cells are
+kept in build/.
 """
 
 from __future__ import annotations
@@ -27,14 +28,13 @@ from vocabalign.config import make_config
 from vocabalign.stages import STAGES
 
 # ULD as published: cross-entropy + 1.5 times its own.
-DIRECT, RIVALS = "direct", ("uld, weight 0.6", "sentence")
+DIRECT, SENTENCE = "direct", "sentence"
+RIVALS = ("uld, weight 0.6", SENTENCE)
 PAIRS = {
     "stories260K": ["direct", "auto", "auto, weight 0.5", "uld, weight 0.6", "sentence"],
     "tlm-833K": ["direct", "auto", "uld, weight 0.6", "sentence"],
-    "stories260K unified": ["direct", "auto"],
-    "tlm-833K unified": ["direct", "auto"],
-    "reduce": ["direct", "auto"],
-    "expand": ["direct", "auto"],
+    "stories260K unified": ["direct", "auto", "uld, weight 0.6", "sentence"],
+    "tlm-833K unified": ["direct", "auto", "uld, weight 0.6", "sentence"],
     "demo": ["direct", "auto"],
     "worse teacher": ["direct", "auto"],
 }
@@ -44,13 +44,9 @@ RATES = {
     "tlm-833K": [2e-3, 4e-3],
     "stories260K unified": [4e-3],
     "tlm-833K unified": [4e-3],
-    "reduce": [3e-4],
-    "expand": [5e-5],
     "demo": [2e-3],
     "worse teacher": [1.5e-4],
 }
-# Of the steps and of the tokens in each, where a step is dear.
-SHARE = {"reduce": 0.5, "expand": 0.5}
 CONTEXT = {"tlm-833K": 64, "tlm-833K unified": 64}
 
 
@@ -80,7 +76,7 @@ def main() -> None:
 
 def options_of(way: str) -> dict[str, object]:
     """``direct``, or a loss as it is written in a configuration, perhaps with settings: ``auto, temperature 2``."""
-    if way == DIRECT:
+    if way in (DIRECT, SENTENCE):
         return {"distillation_weight": 0.0}
     loss, *settings = way.split(", ")
     options: dict[str, object] = {"loss": loss}
@@ -131,10 +127,11 @@ class Bench:
         student, teacher = self.pairs.sides(pair)
         train, heldout = self.pairs.text(pair)
         context = CONTEXT.get(pair, 128)
-        share = SHARE.get(pair, 1)
+        if way == SENTENCE:
+            train = self.pairs.written(teacher, train, self.arguments.steps * self.arguments.tokens)
         training = {
-            "steps": int(self.arguments.steps * share),
-            "batch_size": int(self.arguments.tokens * share) // context,
+            "steps": self.arguments.steps,
+            "batch_size": self.arguments.tokens // context,
             "context": context,
             "betas": [0.9, 0.98],
             "warmup_share": 0.1,
@@ -201,8 +198,7 @@ class Bench:
             begin = self.build / f"{pair}.begin.json"
             if not begin.exists():
                 continue
-            first, share = json.loads(begin.read_text()), SHARE.get(pair, 1)
-            steps, tokens = int(self.arguments.steps * share), int(self.arguments.tokens * share)
+            first, steps, tokens = json.loads(begin.read_text()), self.arguments.steps, self.arguments.tokens
             print(
                 f"\n{pair}: {steps} steps of {tokens} tokens; seeds {self.arguments.seeds}; KL and top-1 at the first"
             )
