@@ -12,18 +12,15 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import random
 import subprocess
 import sys
-from collections import Counter
 from pathlib import Path
 
-from vocabalign.text.tokenizers import load_vocabulary
+from distill_pairs import Pairs
 
 PIPELINES = Path(__file__).parents[1] / "pipelines"
 RATES = {"reduce": 1e-4, "expand": 5e-5}
-DOCUMENTS, TOKENS, WORDS, STEPS, HELDOUT_BYTES = 5000, 2048, 2000, 20, 30_000
+TOKENS, WORDS, STEPS, HELDOUT_BYTES = 2048, 2000, 20, 30_000
 NAMES = ("source", "transplanted", "control", "distilled")
 
 
@@ -36,49 +33,23 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/distill_reduce_expand"))
     arguments = parser.parse_args()
     arguments.build.mkdir(parents=True, exist_ok=True)
-    material = Path(os.environ["VOCABALIGN_MATERIAL"])
-    text = stories(material, arguments.build)
+    pairs = Pairs(arguments.build)
     print(f"{'':<8}{'rate':>8}{'seed':>5}  {'tokens/kB':<12}" + "".join(f"{name:>13}" for name in NAMES) + "   gain")
     for name in arguments.pipelines:
         for rate in arguments.rates or [RATES[name]]:
             for seed in arguments.seeds:
-                rows = measured(arguments.build, material, text, name, rate, seed)
+                rows = measured(pairs, name, rate, seed)
                 bits = [rows[row]["bits_per_byte"] for row in NAMES]
                 tokens = " -> ".join(f"{rows[row]['tokens_per_kilobyte']:.0f}" for row in ("source", "distilled"))
                 shown = "".join(f"{value:13.4f}" for value in bits)
                 print(f"{name:<8}{rate:8.0e}{seed:5}  {tokens:<12}{shown}  {bits[2] - bits[3]:+.4f}", flush=True)
 
 
-def stories(material: Path, build: Path) -> Path:
-    """The training text."""
-    path = build / "stories.jsonl"
-    if not path.exists():
-        corpora = material / "corpora"
-        files = [corpora / "tinystories" / "train.jsonl", *sorted((corpora / "tinystories-sampled").glob("*.jsonl"))]
-        lines = [line for file in files for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
-        random.Random(0).shuffle(lines)
-        path.write_text("\n".join(lines[:DOCUMENTS]) + "\n", encoding="utf-8")
-    return path
-
-
-def words(model: Path, text: Path, build: Path) -> Path:
-    """The commonest words of the text that are no token yet, one a line."""
-    path = build / "words.txt"
-    if not path.exists():
-        texts = [json.loads(line)["text"] for line in text.read_text(encoding="utf-8").splitlines()]
-        counts = Counter(word for text in texts for word in text.split())
-        bare = dict.fromkeys(word.strip(".,!?;:\"'()") for word, _ in counts.most_common())
-        known = set(load_vocabulary(model).token_bytes)
-        fresh = [word for word in bare if word.isalpha() and b" " + word.encode() not in known]
-        path.write_text("\n".join(fresh[:WORDS]) + "\n", encoding="utf-8")
-    return path
-
-
-def measured(build: Path, material: Path, text: Path, name: str, rate: float, seed: int) -> dict[str, dict]:
+def measured(pairs: Pairs, name: str, rate: float, seed: int) -> dict[str, dict]:
     """Rows of the pipeline's evaluation, by model."""
-    done = build / f"{name}.{rate:g}.{seed}.json"
+    done = pairs.build / f"{name}.{rate:g}.{seed}.json"
     if not done.exists():
-        model, heldout = material / "models" / "stories3M-hf", material / "corpora" / "tinystories" / "heldout.jsonl"
+        model, (text, heldout) = pairs.model("stories3M"), pairs.text(name)
         schedule = (
             f"{{steps: {STEPS}, batch_size: 8, context: 128, betas: [0.9, 0.98], warmup_share: 0.1, "
             "checkpoint_every: 100000}"
@@ -97,11 +68,11 @@ def measured(build: Path, material: Path, text: Path, name: str, rate: float, se
         if name == "reduce":
             settings["tokenizer.size"] = TOKENS
         else:
-            settings |= {"tokenizer.words": words(model, text, build), "tokenizer.num_tokens": "null"}
+            settings |= {"tokenizer.words": pairs.words(WORDS), "tokenizer.num_tokens": "null"}
         for stage in ("distilled", "control"):
             settings |= {f"{stage}.teacher": model, f"{stage}.corpus": f"[{text}]", f"{stage}.seed": seed}
             settings |= {f"{stage}.learning_rate": rate, f"{stage}.training": schedule}
-        out = build / name
+        out = pairs.build / name
         options = [word for key, value in settings.items() for word in ("-o", f"{key}={value}")]
         command = [sys.executable, "-m", "vocabalign", "run", str(PIPELINES / f"{name}.yaml"), "--out", str(out)]
         subprocess.run([*command, *options], check=True, stdout=subprocess.DEVNULL)
