@@ -121,6 +121,16 @@ def test_of_a_conversation_only_the_assistant_is_predicted(tmp_path, chat):
     assert b"".join(chat.token_bytes[i] or b"" for i in read_only).decode().startswith("[user] The cat sat")
 
 
+def test_without_a_prompt_for_answers_the_role_is_not_what_the_assistant_says(tmp_path, chat):
+    chat.tokenizer.chat_template = "{% for m in messages %}[{{ m.role }}] {{ m.content }}<|endoftext|>{% endfor %}"
+    turns = [("user", "The cat"), ("assistant", " sat "), ("user", "assistant"), ("assistant", "[assistant] mat")]
+    messages = [{"role": role, "content": content} for role, content in turns]
+    path = write_lines(tmp_path / "a.jsonl", {"messages": messages})
+    whole, ranges = make_renderer(chat)(next(read_documents([path])))
+    said = [whole[start:end] for start, end in ranges]
+    assert said == ["sat <|endoftext|>", "[assistant] mat<|endoftext|>"]
+
+
 def test_conversations_need_a_template_an_assistant_and_a_sound_order(tmp_path, vocabulary, chat):
     path = write_lines(tmp_path / "a.jsonl", {"messages": [{"role": "user", "content": "Hi"}]})
     with pytest.raises(CorpusError, match="a.jsonl, document 1 is a conversation.*no chat template"):

@@ -190,7 +190,8 @@ def make_renderer(vocabulary: Vocabulary) -> Callable[[Document], Rendered]:
     """What renders a conversation by the tokenizer's chat template: its text, and what of it the assistant says.
 
     What the assistant says is what the template adds to the conversation before it with the prompt for an answer, so
-    that it includes the mark of the turn's end.
+    that it includes the mark of the turn's end. A template that knows no such prompt writes its words with the answer:
+    then it begins where the message does.
     """
     tokenizer = vocabulary.tokenizer
 
@@ -214,7 +215,10 @@ def make_renderer(vocabulary: Vocabulary) -> Callable[[Document], Rendered]:
                     # Nothing is not a conversation: where a first answer begins is found by its words.
                     before = apply(messages[:number], True) if number else None
                     through = apply(messages[: number + 1], False)
-                    ranges.append(_range_of(message["content"], before, through, whole, ranges))
+                    start, end = _range_of(message["content"], before, through, whole, ranges)
+                    if before is not None and before == apply(messages[:number], False):
+                        start = max(start, whole.find(message["content"].strip(), start, end))
+                    ranges.append((start, end))
         except CorpusError as error:
             raise CorpusError(f"{where}: {error}") from None
         except Exception as error:  # a template raises what it likes
