@@ -72,7 +72,7 @@ def chunk_mixture_loss(
     tokens = student.tokens[at].masked_fill(~inside, 0)
     found = compare_chunks(Observed(tokens, word_starts), teacher, chunks, given, temperature)
     exact, sums = student.tokens.dtype, found.values.new_zeros(0).dtype
-    to_entropy, to_chunks = (_per(weight, items) for weight, items in ((1, num_items), (1, num_chunk_items)))
+    to_entropy, to_chunks = _inverse(num_items), _inverse(num_chunk_items)
     entropy = (-student.tokens * known).to(sums) * to_entropy
     worth = torch.zeros_like(entropy).index_add_(0, at, found.values * to_chunks)
     of_token = known.to(exact) * (cross_entropy * to_entropy)
@@ -86,8 +86,8 @@ def chunk_mixture_loss(
     return loss, parts[1], parts[2]
 
 
-def _per(weight: float, items: Tensor | float) -> Tensor | float:
+def _inverse(items: Tensor | float) -> Tensor | float:
     """1 / items, 0 where there are none."""
     if isinstance(items, Tensor):
-        return torch.where(items == 0, torch.zeros_like(items), weight / items).double()
-    return weight / items if items else 0.0
+        return torch.where(items == 0, torch.zeros_like(items), 1 / items).double()
+    return 1 / items if items else 0.0
