@@ -16,12 +16,12 @@ The parts, from the bottom up:
 Across two tokenizers, on texts that ``aligned`` has lined up at their bytes:
 
 * ``classes`` and ``events``: event-KL, a divergence over classes of tokens that both vocabularies can tell apart.
-* ``likelihood`` and ``chunks``: approximate likelihood matching of the stretches between common ends.
+* ``likelihood`` and ``chunks``: approximate likelihood matching of the stretches between common ends;
+  ``chunk_mixture``: with the cross-entropy, from one set of logits.
 * ``prefixes``, ``marginal`` and ``prefix_targets``: the teacher's distribution as one over the student's next token.
 * ``completed_events`` and ``prefix_mixture``: either with the cross-entropy, every label counting once.
   ``event_mixture``: event-KL, what follows inside tokens (``continuations``) and the cross-entropy, from one set of
-  logits.
-  ``class_sums`` and ``other_labels`` are what these share.
+  logits. ``class_sums`` and ``other_labels`` are what these share.
 * ``projection``: a divergence through a lexicon. ``hidden``: hidden states at common ends.
 * ``uld`` and ``gold``: sorted probabilities and their mixture with shared tokens, for comparison.
 
