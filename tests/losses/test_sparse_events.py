@@ -77,7 +77,7 @@ def test_draws_are_the_event_loss_on_average(scene):
     assert torch.allclose(total / 60, exact, atol=3e-3)
 
 
-def test_classes_are_added_up_and_the_rest_keeps_what_has_none():
+def test_classes_are_added_up_and_what_has_none_is_left_out():
     from vocabalign.losses.targets import TopTargets
 
     probabilities = torch.tensor([[0.4, 0.3, 0.1, 0.05]])
