@@ -23,7 +23,7 @@ from vocabalign.transplantation.fitting import Made
 from vocabalign.transplantation.head_fitting import HeadCorrection
 from vocabalign.transplantation.row_plans import Spaces, plan_rows
 from vocabalign.transplantation.rows import Pieces, Side, make_rows
-from vocabalign.transplantation.source_states import find_hidden_states
+from vocabalign.transplantation.source_states import find_source_states
 from vocabalign.transplantation.sources import TokenClass
 
 # With as many uses a row is believed half: rows that were hardly ever trained say nothing.
@@ -71,9 +71,9 @@ class Study:
         self.sources = self.seen.by_bytes
         self.counts = count_corpus(self.source, self.target, documents_of(pair.text("train")))
         self.counts = replace(self.counts, fitting=first_bytes(self.counts.fitting, fit_bytes))
-        hidden = find_hidden_states(self.checkpoint, self.source, self.counts, CPU, torch.float32)
+        hidden = find_source_states(self.checkpoint, self.source, self.counts, CPU, torch.float32)
         assert hidden is not None
-        self.states = hidden[0]
+        self.states = hidden.text
         self.direction = constant_direction(self.states)
         self.matrices: dict[Side, torch.Tensor] = {"input": self.seen.matrix("input"), "head": self.seen.matrix("head")}
         self.ids, self.pieces = recut(self.source, len(self.matrices["input"]))

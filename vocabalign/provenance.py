@@ -48,3 +48,26 @@ def copied_rows(provenance: dict[str, Any], part: str) -> tuple[np.ndarray, np.n
         result = copied if number == 0 else np.where(result == copied, result, -1)
     targets = np.flatnonzero(result >= 0)
     return targets, result[targets]
+
+
+def moved_rows(provenance: dict[str, Any], part: str) -> dict[str, int]:
+    """Rows of tokens with a twin or a role in the source that are not its row any more, counted by what moved them.
+
+    Args:
+        provenance: of :func:`read_provenance`.
+        part: "input" or "head".
+
+    Returns:
+        "fitted": moved to what the source expects; "mixed": made of several rows, as by an override or a method that
+        copies nothing, or by tying two rows that differ; "shifted": in a head, along the direction that calibrates
+        how often the token is expected. Only what occurs.
+    """
+    moved = np.asarray(provenance["confidence"]) >= 1
+    moved[copied_rows(provenance, part)[0]] = False
+    kinds = provenance["classes"] if part == "input" else provenance.get("head_classes") or provenance["classes"]
+    fitted = moved & (np.asarray(kinds) == provenance["class_names"].index("fitted"))
+    shifted = np.zeros(len(moved), bool)
+    if provenance["shift"] is not None and (part == "head" or provenance["tied"]):
+        shifted = moved & ~fitted & (np.asarray(provenance["shift"]) != 0)
+    counts = {"fitted": fitted, "shifted": shifted, "mixed": moved & ~fitted & ~shifted}
+    return {name: int(rows.sum()) for name, rows in counts.items() if rows.any()}

@@ -7,7 +7,15 @@ import pytest
 from vocabalign.lexicon import Evidence
 from vocabalign.report.blocks import Paragraph, Shares, Table
 from vocabalign.report.collect import collect_run
-from vocabalign.report.rows import KIND_NAMES, doubt_blocks, fit_blocks, hub_blocks, kind_name, row_blocks
+from vocabalign.report.rows import (
+    KIND_NAMES,
+    doubt_blocks,
+    fit_blocks,
+    hub_blocks,
+    kind_name,
+    moved_blocks,
+    row_blocks,
+)
 from vocabalign.transplantation.sources import TokenClass
 
 
@@ -56,3 +64,16 @@ def test_what_fitting_gave_and_what_tying_cost(run):
     assert [type(block) for block in fit_blocks(run)] == [Table]
     del transplant.manifest["metrics"]["fitted"]
     assert not list(fit_blocks(run))
+
+
+def test_copies_that_were_moved_and_a_corpus_of_another_domain_are_told(run):
+    (transplant,) = [artefact for artefact in run.artefacts if artefact.stage == "transplant"]
+    metrics = transplant.manifest["metrics"]
+    metrics["moved_rows"] = {"input": {}, "head": {"fitted": 1200, "shifted": 3}}
+    metrics["corpus_of_another_domain"] = False
+    (told,) = moved_blocks(run)
+    assert "1,200 fitted" in told.text and "3 shifted" in told.text and "head rows" in told.text
+    metrics |= {"corpus_of_another_domain": True, "counted_on": "corpus and own text"}
+    metrics["corpus_nats_per_token"] = {"found": 5.25, "expected": 2.5}
+    _, told = moved_blocks(run)
+    assert "5.25 nats where it expects 2.50" in told.text and "wrote itself" in told.text

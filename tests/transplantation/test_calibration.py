@@ -36,3 +36,23 @@ def test_by_rank_new_tokens_share_what_their_first_piece_has_and_copies_stay():
     np.testing.assert_allclose([every[[0, 2, 4]].sum(), every[[1, 5]].sum()], 1, rtol=1e-6)
     assert shift[2] > shift[4]  # the earlier id is the commoner token
     np.testing.assert_allclose(np.exp(shift[[1, 2, 4]]), every[[1, 2, 4]], rtol=1e-6)
+
+
+def test_imagined_uses_lead_from_counts_to_the_order_of_ids():
+    """None are the counts alone, very many the ranks alone; a family's shares add up to about 1 in between."""
+    pieces = Pieces.from_lists([[0], [0, 1], [0, 2], [1], [1, 0], [2]])
+    source, target = np.array([60.0, 40, 7]), np.array([30.0, 30, 0, 40, 0, 7])
+
+    def shift(imagined):
+        return count_shift(pieces, CorpusCounts(source, target, [], 1, imagined=imagined))
+
+    counted, ranked = shift(0.0), rank_shift(pieces, np.ones(6, bool))
+    np.testing.assert_allclose(shift(1e9)[:5], ranked[:5], atol=1e-5)
+    assert counted[5] == shift(30.0)[5] == 0  # alone in its family and used as often as its piece
+    for imagined in (1.0, 30.0, 1000.0):
+        shares = np.exp(shift(imagined))
+        np.testing.assert_allclose([shares[:3].sum(), shares[3:5].sum()], 1, rtol=1e-6)
+        # A token that the text lacks is the better believed the less the text is.
+        assert counted[2] < shift(imagined)[2] < ranked[2]
+    unused = count_shift(pieces, CorpusCounts(np.array([0.0, 40, 7]), target, [], 1, imagined=30.0))
+    assert unused[0] <= np.log(30.02 / 23.5) + 1e-6  # a piece of average use stands for one that was never seen

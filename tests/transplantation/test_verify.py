@@ -8,6 +8,7 @@ from safetensors.torch import load_file, save_file
 from tests.conftest import make_byte_level_tokenizer
 from tests.transplantation.builders import build, target_tokenizer
 from vocabalign.errors import VerificationError
+from vocabalign.provenance import copied_rows
 from vocabalign.stages import TransplantConfig
 from vocabalign.transplantation.transplant_stage import run
 from vocabalign.transplantation.verify import run_verify
@@ -41,6 +42,32 @@ def test_a_whole_model_passes(folder):
     report = run_verify(folder)
     assert report["full"] and all(check["ok"] for check in report["checks"])
     assert "bit for bit" in next(check["detail"] for check in report["checks"] if check["name"] == "copied rows")
+
+
+def detail_of(report, name):
+    return next(check["detail"] for check in report["checks"] if check["name"] == name)
+
+
+@pytest.mark.parametrize("name", ["llama", "llama-tied"])
+def test_copies_that_calibration_moves_are_named(tmp_path, corpus_file, name):
+    """Every token of the source has a row that is its row bit for bit, or is counted as moved and by what."""
+    source, target = build(name, tmp_path / "m"), target_tokenizer("metaspace", tmp_path / "t")
+    values = {"source": str(source), "target": str(target), "corpus": [str(corpus_file)]}
+    for calibrated, fits in ((True, True), (True, False), (False, False)):
+        out = run(TransplantConfig(
+            **values, out=tmp_path / "out", overwrite=True, calibrate_head=calibrated, fit_rows=fits
+        ))  # fmt: skip
+        provenance = json.loads((out / "provenance.json").read_text())
+        twins = {row for row, confidence in enumerate(provenance["confidence"]) if confidence >= 1}
+        detail = detail_of(run_verify(out), "copied rows")
+        for part in ("input",) if name == "llama-tied" else ("input", "head"):
+            copied, moved = set(copied_rows(provenance, part)[0].tolist()), provenance["moved"][part]
+            assert len(copied & twins) + sum(moved.values()) == len(twins) > 100 and f"{len(copied):,} of " in detail
+            assert all(f"{count:,} {how}" in detail for how, count in moved.items())
+        side = "input" if name == "llama-tied" else "head"
+        assert bool(provenance["moved"][side]) == calibrated
+        if not calibrated:
+            assert "moved" not in detail
 
 
 def test_a_plain_model_folder_passes(tmp_path):

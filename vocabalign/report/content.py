@@ -10,7 +10,7 @@ from vocabalign.report.blocks import Block, Figure, Paragraph, Section, Table, n
 from vocabalign.report.collect import Artefact, Run
 from vocabalign.report.curves import Curve, joined_curves
 from vocabalign.report.models import model_sections
-from vocabalign.report.rows import doubt_blocks, fit_blocks, hub_blocks, row_blocks
+from vocabalign.report.rows import doubt_blocks, fit_blocks, hub_blocks, moved_blocks, row_blocks
 from vocabalign.report.sentences import summary
 
 
@@ -26,7 +26,7 @@ def build_sections(run: Run) -> list[Section]:
         Section("summary", "What was done", [Paragraph(sentence) for sentence in summary(run)]),
         *measured,
         Section("training", "Training", list(_curves(joined_curves(run)))),
-        Section("rows", "Where rows came from", [*row_blocks(run), *fit_blocks(run)]),
+        Section("rows", "Where rows came from", [*row_blocks(run), *moved_blocks(run), *fit_blocks(run)]),
         Section("tokens", "Tokens", list(run.tables)),
         Section("doubts", "Least certain tokens", list(doubt_blocks(run))),
         Section("hubs", "Hubs", list(hub_blocks(run))),

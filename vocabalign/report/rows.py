@@ -30,6 +30,17 @@ FIT_STEPS = {
     "expectation": "and tokens expected as often as used",
     "heads": "and head rows fitted to what the source expects",
 }
+PARTS = {"input": "embedding", "head": "head"}
+MOVES = {
+    "fitted": "fitted to what the source expects",
+    "shifted": "shifted by how often the token is used",
+    "mixed": "mixed from several rows",
+}
+COUNTED_ON = {
+    "corpus": "the corpus all the same, as was asked for",
+    "corpus and own text": "the corpus, and text that the source model wrote itself",
+    "nothing": "nothing, as the model would have taken too long to write text of its own",
+}
 LEAST_CERTAIN = 20
 HUBS = 20
 MAX_SCRIPTS = 30
@@ -85,6 +96,26 @@ def fit_blocks(run: Run) -> Iterator[Block]:
             yield Paragraph(
                 f"{artefact.name} has one matrix for embedding and head. On these documents that costs {cost:+.4f} "
                 "bits per byte against two matrices fitted in the same way (untie)."
+            )
+
+
+def moved_blocks(run: Run) -> Iterator[Block]:
+    """Which rows of tokens that the source has are no copies, and what was counted on where the corpus is foreign."""
+    for artefact in run.artefacts:
+        metrics = artefact.manifest.get("metrics") or {}
+        for part, counts in (metrics.get("moved_rows") or {}).items():
+            if counts:
+                moved = ", ".join(f"{number(count)} {MOVES.get(how, how)}" for how, count in counts.items())
+                yield Paragraph(
+                    f"Of {artefact.name}, {PARTS.get(part, part)} rows of tokens that the source has too and that are "
+                    f"not its rows bit for bit: {moved}."
+                )
+        if metrics.get("corpus_of_another_domain"):
+            nats = metrics.get("corpus_nats_per_token") or {}
+            yield Paragraph(
+                f"The corpus of {artefact.name} is of another domain than the source model's: a token costs it "
+                f"{number(nats.get('found'), 2)} nats where it expects {number(nats.get('expected'), 2)}. Counted on: "
+                f"{COUNTED_ON.get(str(metrics.get('counted_on')), '')}."
             )
 
 

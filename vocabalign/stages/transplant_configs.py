@@ -42,8 +42,10 @@ class TransplantConfig(StageConfig):
     """Lexicon from ``align``; without it shared bytes and the source's own segmentation are used."""
     corpus: Corpus = []
     """Text to count on: how often each token is used, and which source tokens cover it."""
-    own_text: bool = False
-    """Without a corpus: let the source model write the text to count and fit on, for as long as a minute or so."""
+    own_text: bool | None = None
+    """Let the source model write the text to count and fit on, for as long as a minute or so: ``true`` instead of a
+    corpus; by default beside a corpus that proves to be of another domain than the model's, as counts of such text
+    alone are worse than none; ``false`` never, and then the corpus is counted on whatever it is."""
     input_rows: RowMethod = "auto"
     """How embedding rows of tokens without an identical twin are made; ``auto`` is measured best."""
     head_rows: RowMethod = "auto"

@@ -10,15 +10,12 @@ hidden states have the same projection, 1.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, cast
 
 import numpy as np
 import torch
 
-from vocabalign.models import context_length, load_model
 from vocabalign.text.batches import in_batches
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.drawing import SAMPLE_CHARACTERS, Draw, parts_of
@@ -43,11 +40,14 @@ class CorpusCounts:
     """What is counted in one pass over the corpus.
 
     Attributes:
-        source: (S',) int64, uses of each source token; S' is the source vocabulary's length.
-        target: (T,) int64, uses of each target token.
+        source: (S',) uses of each source token, whole numbers but where texts are weighed; S' is the source
+            vocabulary's length.
+        target: (T,) uses of each target token.
         sample: the beginnings of the first documents, about ``SAMPLE_BYTES``.
         num_documents: documents read; an EOS is counted at the end of each.
         fitting: documents, long ones in parts, from all over the corpus, about ``FITTING_BYTES``.
+        imagined: uses of each family of tokens with the same first piece, beside those that were counted, shared out
+            by the order of the ids: how little the counts are to be believed.
     """
 
     source: np.ndarray
@@ -55,6 +55,7 @@ class CorpusCounts:
     sample: list[str]
     num_documents: int
     fitting: list[str] = field(default_factory=list)
+    imagined: float = 0.0
 
 
 def count_corpus(source: Vocabulary, target: Vocabulary, texts: Iterable[str]) -> CorpusCounts:
@@ -100,6 +101,9 @@ def count_shift(pieces: Pieces, counts: CorpusCounts) -> np.ndarray:
     Such a piece counts as one of average use: the shift is positive only where the token is used more than the
     source's tokens are on average, and by that ratio of frequencies, which more text does not raise.
 
+    Where the counts are of little belief, uses are imagined beside those counted, shared out in each family as
+    ``rank_shift`` has it (a Dirichlet prior): a token that the text lacks is not ruled out then.
+
     A token that is alone in its family and used as often as its piece gets exactly no shift, so the same tokens in
     another order keep their head rows bit for bit. Tokens without pieces get none either.
 
@@ -114,7 +118,10 @@ def count_shift(pieces: Pieces, counts: CorpusCounts) -> np.ndarray:
     first = pieces.ids[pieces.starts[:-1][known]]
     uses, references = counts.target[known], counts.source[first]
     alone = np.bincount(first, minlength=len(counts.source))[first] == 1
-    logs = np.log((uses + TARGET_SMOOTHING) / (references + SOURCE_SMOOTHING))
+    added, to_all = np.full(len(uses), TARGET_SMOOTHING), SOURCE_SMOOTHING
+    if counts.imagined:
+        added, to_all = counts.imagined * np.exp(_rank_logs(known, first)), counts.imagined
+    logs = np.log((uses + added) / (references + to_all))
     average = max(1.0, float(counts.source.sum() / max(1, np.count_nonzero(counts.source))))
     most = np.maximum(0, np.log((uses + TARGET_SMOOTHING) / average))
     logs = np.where(references == 0, np.minimum(logs, most), logs)
@@ -139,60 +146,15 @@ def rank_shift(pieces: Pieces, new: np.ndarray) -> np.ndarray:
         (T,) float32, at most 0.
     """
     known = pieces.lengths > 0
-    first = pieces.ids[pieces.starts[:-1][known]]
-    frequencies = 1 / (np.flatnonzero(known) + RANK_OFFSET)
-    families = np.bincount(first, frequencies)
     shift = np.zeros(len(pieces), np.float32)
-    shift[known] = np.log(frequencies / families[first])
+    shift[known] = _rank_logs(known, pieces.ids[pieces.starts[:-1][known]])
     return np.where(new, shift, 0).astype(np.float32)
 
 
-@torch.no_grad()
-def final_hidden_states(
-    folder: Path, vocabulary: Vocabulary, texts: Sequence[str], *, dtype: torch.dtype, device: torch.device
-) -> list[torch.Tensor]:
-    """What the source model's head reads, on a little text.
-
-    Args:
-        folder: the source model.
-        vocabulary: its tokenizer.
-        texts: a few documents; each is read alone after the BOS (or EOS).
-
-    Returns:
-        For each text (L, H) float32 on the CPU.
-
-    Raises:
-        ModelError: the model cannot be loaded.
-    """
-    model = load_model(folder, dtype=dtype, device=device)
-    window = min(512, context_length(model) or 512)
-    start = [vocabulary.roles[role] for role in ("bos", "eos") if role in vocabulary.roles][:1]
-    results: list[torch.Tensor] = []
-    states: list[torch.Tensor] = []
-
-    def catch(module: torch.nn.Module, inputs: tuple[Any, ...]) -> None:
-        states.append(inputs[0].reshape(-1, inputs[0].shape[-1]).float().cpu())
-        raise _Seen  # the logits themselves are not needed
-
-    hook = model.get_output_embeddings().register_forward_pre_hook(catch)
-    num_rows = cast(torch.Tensor, model.get_input_embeddings().weight).shape[0]
-    try:
-        for ids in vocabulary.encode_batch(texts):
-            ids = [i for i in start + ids if i < num_rows]
-            for begin in range(0, len(ids), window):
-                try:
-                    model(input_ids=torch.tensor([ids[begin : begin + window]], device=device), use_cache=False)
-                except _Seen:
-                    continue
-            results.append(torch.cat(states) if states else torch.zeros(0, model.config.get_text_config().hidden_size))
-            states.clear()
-    finally:
-        hook.remove()
-    return results
-
-
-class _Seen(Exception):
-    """The hidden states have been read; the forward pass may stop."""
+def _rank_logs(known: np.ndarray, first: np.ndarray) -> np.ndarray:
+    """(N,) logarithm of the share of each of N known tokens among those with its first piece (N,), by its id."""
+    frequencies = 1 / (np.flatnonzero(known) + RANK_OFFSET)
+    return np.log(frequencies / np.bincount(first, frequencies)[first])
 
 
 def constant_direction(states: torch.Tensor) -> torch.Tensor:

@@ -21,6 +21,12 @@ CLASS_NAMES = {
     "drawn": "drawn at random, or zero",
 }
 
+COUNTED_ON = {
+    "corpus": "counted on all the same, as was asked for.",
+    "corpus and own text": "counted on beside text that the source model wrote itself.",
+    "nothing": "nothing was counted on.",
+}
+
 
 def write_transplant_card(folder: Path, config: TransplantConfig, target: str, metrics: Mapping[str, Any]) -> None:
     """Write ``README.md``.
@@ -41,6 +47,12 @@ def write_transplant_card(folder: Path, config: TransplantConfig, target: str, m
         "[vocabalign](https://pypi.org/project/vocabalign/); all other weights are the source's, byte for byte.",
         f"Embedding rows: {metrics['input_rows']}; head rows: {metrics['head_rows']}, {calibrated}; {ties}.",
     ]
+    if metrics.get("corpus_of_another_domain"):
+        nats = metrics["corpus_nats_per_token"]
+        done.append(
+            f"The corpus is of another domain than the source model's (a token costs it {nats['found']:.2f} nats where "
+            f"it expects {nats['expected']:.2f}): {COUNTED_ON[metrics['counted_on']]}"
+        )
     if config.keep_layers:
         done.append(f"Of the source's layers these were kept: {config.keep_layers}.")
     counts = metrics["classes"]

@@ -80,6 +80,11 @@ class Head:
         """(N, T) float32 for (N, H) states, all at once."""
         return self._logits(states, *self._moved()).softmax(dim=1)
 
+    @torch.no_grad()
+    def log_probabilities(self, states: Tensor) -> Tensor:
+        """(N, T) float32 for (N, H) states, all at once, where products are made."""
+        return self._logits(states, *self._moved()).log_softmax(dim=1)
+
     def _moved(self) -> tuple[Tensor, Tensor | None]:
         """Rows and bias where products are made."""
         bias = None if self.bias is None else self.bias.to(self.device, torch.float32)

@@ -25,6 +25,7 @@ from vocabalign.transplantation.head_fitting import HeadCorrection
 from vocabalign.transplantation.provenance import Provenance
 from vocabalign.transplantation.row_plans import RowPlan, Spaces, plan_rows
 from vocabalign.transplantation.rows import make_rows, mean_row
+from vocabalign.transplantation.source_states import SourceStates
 from vocabalign.transplantation.sources import Sources, TokenClass
 from vocabalign.transplantation.tying import OTHER_TIED_WEIGHTS, TIED_INPUT_WEIGHT, tie
 
@@ -69,7 +70,7 @@ def make_new_rows(
     num_rows: int,
     methods: Methods,
     counts: CorpusCounts | None,
-    hidden: tuple[torch.Tensor, torch.Tensor] | None,
+    read: SourceStates | None,
     spaces: Spaces = _NO_SPACES,
     fitter: Fitter | None = None,
 ) -> NewRows:
@@ -82,8 +83,7 @@ def make_new_rows(
         num_rows: R, at least T.
         methods: how.
         counts: of both vocabularies in a corpus; None leaves the head uncalibrated.
-        hidden: (N, H) float32 final hidden states of the source on the corpus, and on the corpus and odd texts; None
-            where they are not known.
+        read: final hidden states of the source on the corpus and on odd texts; None where they are not known.
         spaces: vectors and matrices that some methods need.
         fitter: corrects input rows that ``auto`` makes, and calibrated heads; None leaves both as they are.
 
@@ -98,7 +98,7 @@ def make_new_rows(
     old_embedding = checkpoint.read(checkpoint.embedding)
     old_head = old_embedding if checkpoint.head is None or checkpoint.tied else checkpoint.read(checkpoint.head)
     inputs = plan_rows(methods.input_rows, "input", sources, spaces, old_embedding)
-    states, all_states = hidden if hidden is not None else (None, None)
+    states, all_states = (None, None) if read is None else (read.text, read.everything)
     shift = direction = None
     # What an encoder fills in does not compete with its own continuations.
     can_shift = checkpoint.generates and (checkpoint.bias is not None or states is not None)
@@ -108,6 +108,8 @@ def make_new_rows(
     # A first piece alone says nothing of how often the token goes on as it does.
     uncounted = methods.head_rows == "auto" and not shifts and not sources.same and checkpoint.generates
     method = ("steep" if by_rank else "decay") if uncounted else methods.head_rows
+    if shifts and counts is not None and counts.imagined and methods.head_rows == "auto":
+        method = "steep"
     heads = plan_rows(method, "head", sources, spaces, old_head)
     # In logits; the model scales what rows and bias give.
     if counts is not None and shifts and heads.pieces is not None:

@@ -1,4 +1,4 @@
-"""Text that the source model writes itself, for a transplant without a corpus: it is what the model is about."""
+"""Text that the source model writes itself, for want of a corpus of its domain: it is what the model is about."""
 
 from __future__ import annotations
 
@@ -46,7 +46,13 @@ def find_own_text(config: TransplantConfig) -> list[str] | None:
 
 @torch.no_grad()
 def write_texts(
-    folder: Path, vocabulary: Vocabulary, *, dtype: torch.dtype, device: torch.device, seed: int
+    folder: Path,
+    vocabulary: Vocabulary,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    seed: int,
+    most: int | None = None,
 ) -> list[str]:
     """Documents drawn from the model, each token from the whole distribution (temperature 1).
 
@@ -56,6 +62,7 @@ def write_texts(
         dtype: of its arithmetic.
         device: where it runs.
         seed: of the draws.
+        most: tokens, where fewer than ``MOST_TOKENS`` are wanted.
 
     Returns:
         Texts in the order in which they were written; empty where a text of this model's speed is not worth writing.
@@ -66,7 +73,10 @@ def write_texts(
     model = load_model(folder, dtype=dtype, device=device)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     length = min(_LONGEST, context_length(model) or _LONGEST)
-    room = min(MOST_TOKENS, int(_OPERATIONS.get(device.type, _OPERATIONS["cpu"]) / 2 / num_parameters))
+    room = min(
+        MOST_TOKENS if most is None else min(most, MOST_TOKENS),
+        int(_OPERATIONS.get(device.type, _OPERATIONS["cpu"]) / 2 / num_parameters),
+    )
     start = vocabulary.roles.get("bos", vocabulary.roles.get("eos", 0))
     stops = [vocabulary.roles["eos"]] if "eos" in vocabulary.roles else []
     settings = GenerationConfig(

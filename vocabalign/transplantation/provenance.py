@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from scipy import sparse
 
-from vocabalign.provenance import PROVENANCE, copied_rows, read_provenance
+from vocabalign.provenance import PROVENANCE, copied_rows, moved_rows, read_provenance
 from vocabalign.text.vocabulary import Vocabulary
 from vocabalign.transplantation.sources import TokenClass
 
@@ -69,10 +69,10 @@ class Provenance:
             for i in least
         ]
 
-    def write(self, folder: Path, vocabulary: Vocabulary) -> None:
-        """Write ``provenance.json``: arrays over ids, kept compact."""
+    def write(self, folder: Path, vocabulary: Vocabulary) -> dict[str, Any]:
+        """Write ``provenance.json``: arrays over ids, kept compact; what was written."""
         num_rows = len(self.classes)
-        value = {
+        value: dict[str, Any] = {
             "source": self.source,
             "target": self.target,
             "methods": self.methods,
@@ -89,8 +89,10 @@ class Provenance:
             "input": _ragged(self.input),
             "head": None if self.tied and self.head is self.input else _ragged(self.head),
         }
+        value["moved"] = {part: moved_rows(value, part) for part in ("input", "head")}
         text = json.dumps(value, ensure_ascii=False, separators=(",", ":"))
         (folder / PROVENANCE).write_text(text + "\n", encoding="utf-8")
+        return value
 
 
 def _rounded(values: np.ndarray) -> list[float]:

@@ -19,8 +19,12 @@ from vocabalign.transplantation.row_plans import NEEDS, Spaces
 from vocabalign.transplantation.rows import Side
 
 
-def refuse_missing(config: TransplantConfig) -> None:
+def refuse_missing(config: TransplantConfig, *, has_text: bool = False) -> None:
     """Refuse, before any work, a way of making rows or a chat template that needs what was not given.
+
+    Args:
+        config: of the transplant.
+        has_text: text was given beside it.
 
     Raises:
         ConfigError: which of them, and what it needs.
@@ -31,7 +35,7 @@ def refuse_missing(config: TransplantConfig) -> None:
         if missing:
             flags = " and ".join("--" + name.replace("_", "-") for name in missing)
             raise ConfigError(f"The rows '{method}' need {flags}: {_MADE_BY[missing[0]]}.")
-    if config.own_text and config.corpus:
+    if config.own_text and (config.corpus or has_text):
         raise ConfigError("Both --corpus and --own-text are given: leave out one of the two.")
     if config.chat_template != "target":
         find_template(config.chat_template, resolve(config.source))

@@ -22,16 +22,18 @@ from vocabalign.text.corpus import read_texts
 from vocabalign.text.overrides import Overrides
 from vocabalign.text.tokenizers import load_vocabulary, save_tokenizer
 from vocabalign.text.vocabulary import Vocabulary
-from vocabalign.transplantation.calibration import CorpusCounts, count_corpus
+from vocabalign.transplantation.calibration import count_corpus
 from vocabalign.transplantation.card import write_transplant_card
 from vocabalign.transplantation.chat_templates import apply_policy
-from vocabalign.transplantation.checkpoint import Checkpoint, open_checkpoint
+from vocabalign.transplantation.checkpoint import open_checkpoint
+from vocabalign.transplantation.foreign_text import CountedText, WriteOwnText, text_to_count_on
 from vocabalign.transplantation.layers import cut_layers
-from vocabalign.transplantation.matrices import Methods, NewRows, make_new_rows
+from vocabalign.transplantation.matrices import Methods, make_new_rows
+from vocabalign.transplantation.metrics import transplant_metrics
 from vocabalign.transplantation.own_text import find_own_text
 from vocabalign.transplantation.row_counts import count_rows, exact_rows
 from vocabalign.transplantation.row_plans import Spaces
-from vocabalign.transplantation.source_states import find_fitter, find_hidden_states
+from vocabalign.transplantation.source_states import find_fitter, find_source_states
 from vocabalign.transplantation.sources import counterparts, find_sources
 from vocabalign.transplantation.spaces import open_spaces, refuse_missing
 from vocabalign.transplantation.surgery import Ids, write_model_files
@@ -52,6 +54,8 @@ class Options:
     device: str = "auto"
     dtype: str = "auto"
     spaces: Spaces = field(default_factory=Spaces)
+    own_text: bool | None = None
+    seed: int = 0
 
 
 def run(config: TransplantConfig) -> Path:
@@ -81,12 +85,13 @@ def transplant_to(
     Raises:
         VocabAlignError: as ``run``.
     """
+    refuse_missing(config, has_text=bool(texts))
     source = resolve(config.source)
     values = {**config.model_dump(mode="json"), "target": target.fingerprint}
     with write_artifact(
         config.out, "transplant", values, {"source": source}, seed=config.seed, overwrite=config.overwrite
     ) as writer:
-        _write(writer, config, target, lexicon, texts or None, tokenizer_folder=None)
+        _write(writer, config, target, lexicon, texts or find_own_text(config), tokenizer_folder=None)
     return Path(config.out)
 
 
@@ -111,6 +116,8 @@ def _write(
         config.device,
         config.dtype,
         spaces,
+        config.own_text,
+        config.seed,
     )
     with _layered_source(config, writer.folder, seconds) as source:
         writer.metrics |= transplant_model(
@@ -189,7 +196,7 @@ def transplant_model(
     num_rows = count_rows(len(target), kept_rows, options.rows, options.pad_to_multiple_of)
     device = pick_device(options.device)
     dtype = pick_dtype(options.dtype, device)
-    counts, states = None, None
+    counts, text = None, CountedText(None, None)
     if texts is not None:
         with _timed(seconds, "counting"):
             counts = count_corpus(source, target, texts)
@@ -197,60 +204,34 @@ def transplant_model(
                 raise CorpusError("The corpus has no text: give a file that is not empty.")
     if not sources.same:
         with _timed(seconds, "hidden_states"):
-            states = find_hidden_states(checkpoint, source, counts, device, dtype)
+            states = find_source_states(checkpoint, source, counts, device, dtype)
+        text = CountedText(counts, states)
+    if counts is not None and text.states is not None and (options.methods.calibrate_head or options.methods.fit):
+        with _timed(seconds, "own_text"):
+            write = WriteOwnText(options.own_text is not False, options.seed, device, dtype)
+            text = text_to_count_on(checkpoint, source, target, counts, text.states, write)
     fitter = None
-    if counts is not None and states is not None and options.methods.fit:
+    if text.counts is not None and text.states is not None and options.methods.fit:
         with _timed(seconds, "fitting"):
-            fitter = find_fitter(checkpoint, source, target, counts, device, dtype)
+            fitter = find_fitter(checkpoint, source, target, text.counts, device, dtype)
     with _timed(seconds, "rows"):
         rows = make_new_rows(
-            checkpoint, sources, target, num_rows, options.methods, counts, states, options.spaces, fitter
+            checkpoint, sources, target, num_rows, options.methods, text.counts, text.states, options.spaces, fitter
         )
     with _timed(seconds, "writing"):
         out.mkdir(parents=True, exist_ok=True)
         untouched = sources.same and num_rows == checkpoint.num_rows
         ids = None if untouched else Ids(num_rows, target.roles, counterparts(sources))
         write_model_files(checkpoint, out, rows.embedding, rows.head, rows.bias, ids)
-        provenance = rows.provenance if options.origin is None else replace(rows.provenance, source=options.origin)
-        provenance.write(out, target)
-    metrics = _metrics(checkpoint, target, rows, counts)
+        provenance = replace(rows.provenance, counts=None if counts is None else counts.target)
+        provenance = provenance if options.origin is None else replace(provenance, source=options.origin)
+        moved = provenance.write(out, target)["moved"]
+    metrics = {"moved_rows": moved} | transplant_metrics(
+        checkpoint, target, replace(rows, provenance=provenance), counts, text
+    )
     return (
         metrics if sources.special is None else metrics | {"special_tokens": sources.special.describe(source, target)}
     )
-
-
-def _metrics(
-    checkpoint: Checkpoint, target: Vocabulary, rows: NewRows, counts: CorpusCounts | None
-) -> dict[str, Any]:  # fmt: skip
-    provenance = rows.provenance
-    metrics = {
-        "rows": len(provenance.classes),
-        "source_rows": checkpoint.num_rows,
-        "tokens": len(target),
-        "tied": provenance.tied,
-        "classes": provenance.class_counts(),
-        "input_rows": provenance.methods["input"],
-        "head_rows": provenance.methods["head"],
-        "head_calibrated": provenance.shift is not None,
-        "calibrated_by": None if provenance.shift is None else "counts" if counts is not None else "ranks",
-        "least_certain": provenance.least_certain(target, 10),
-    }
-    if rows.fitted is not None:
-        fitted = rows.fitted
-        metrics["fitted"] = {
-            "inputs": fitted.inputs is not None,
-            "head": fitted.shift is not None,
-            "head_rows": 0 if fitted.heads is None else len(fitted.heads.ids),
-            "tokens": fitted.num_tokens,
-            "held_out_bits_per_byte": fitted.bits_per_byte,
-            "tying_cost_bits_per_byte": fitted.tying_cost,
-        }
-    if counts is not None:
-        uses = counts.target.sum()
-        covered = counts.target[provenance.confidence[: len(target)] >= 1].sum()
-        metrics |= {"corpus_documents": counts.num_documents, "corpus_tokens": int(uses)}
-        metrics["corpus_share_copied"] = round(float(covered / max(1, uses)), 4)
-    return metrics
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from vocabalign.errors import VerificationError, VocabAlignError
 from vocabalign.fingerprints import MANIFEST
 from vocabalign.manifests import read_manifest
 from vocabalign.models import resolve
-from vocabalign.provenance import copied_rows, read_provenance
+from vocabalign.provenance import copied_rows, moved_rows, read_provenance
 from vocabalign.text.probes import probe_texts
 from vocabalign.transplantation.checkpoint import INDEX, Checkpoint, open_checkpoint
 from vocabalign.transplantation.first_block import check_first_block, padded_rows_lie_low
@@ -212,7 +212,8 @@ def _check_copies(subject: _Subject) -> str:
         return SKIPPED + "not fresh from a transplant"
     if not Path(provenance["source"]).is_dir():
         return SKIPPED + f"the source {provenance['source']} is not here"
-    source, checkpoint, count = open_checkpoint(provenance["source"]), subject.checkpoint, 0
+    source, checkpoint = open_checkpoint(provenance["source"]), subject.checkpoint
+    told = []
     pairs = [("input", source.embedding, checkpoint.embedding)]
     if checkpoint.head is not None and not checkpoint.tied:
         pairs.append(("head", source.head or source.embedding, checkpoint.head))
@@ -223,8 +224,11 @@ def _check_copies(subject: _Subject) -> str:
             same = (new[to].view(torch.uint8) == old[at].view(torch.uint8)).all(dim=1)
             wrong = to[~same].tolist()
             _expect(not wrong, f"{new_name}: {len(wrong)} rows are not the source's, the first is {wrong[:1]}")
-        count += len(targets)
-    return f"{count:,} rows are the source's bit for bit"
+        moved = ", ".join(f"{count:,} {how}" for how, count in moved_rows(provenance, part).items())
+        told.append(
+            f"{len(targets):,} of {new_name}" + (f" (moved from the same token's row: {moved})" if moved else "")
+        )
+    return f"rows that are the source's bit for bit: {'; '.join(told)}"
 
 
 def _check_padding(subject: _Subject) -> str:
