@@ -92,7 +92,7 @@ def align(**options: Any) -> None:
 @click.option("--input-rows", help="How embedding rows are made.")
 @click.option("--head-rows", help="How head rows are made.")
 @row_sources
-@click.option("--own-text", is_flag=True, default=None, help="No corpus: the source model writes one.")
+@click.option("--own-text/--no-own-text", default=None, help="No corpus: the source writes one; or never.")
 @click.option("--rows", metavar="N|MODEL", help="Exactly so many rows, or as many as this model has.")
 @click.option("--keep-layers", metavar="LAYERS", help="Keep these layers alone, such as 0-7,12.")
 @click.option("--chat-template", metavar="keep|target|FILE", help="Whose chat template the model gets.")
