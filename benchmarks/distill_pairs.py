@@ -11,9 +11,10 @@ from pathlib import Path
 import torch
 
 from vocabalign.config import make_config
-from vocabalign.stages import STAGES, DistillConfig
+from vocabalign.stages import STAGES, DistillConfig, TrainingOptions
 from vocabalign.text.tokenizers import load_vocabulary
 from vocabalign.train.sentence_level import write_corpus
+from vocabalign.train.teacher_calibration import calibrate
 from vocabalign.train.teachers import read_teacher
 
 
@@ -70,12 +71,19 @@ class Pairs:
         return student, teacher
 
     def written(self, teacher: str, corpus: str, tokens: int) -> str:
-        """What the teacher writes for the sentence level, ``tokens`` of its own; interrupted, it goes on."""
+        """What the teacher, corrected to the corpus, writes for the sentence level; interrupted, it goes on.
+
+        Args:
+            teacher: model folder.
+            corpus: whose documents it begins with.
+            tokens: of its own to write.
+        """
         folder = self.build / "written"
         folder.mkdir(exist_ok=True)
         values = {"student": teacher, "teacher": teacher, "corpus": [corpus], "out": folder / "out"}
         vocabulary = load_vocabulary(teacher)
         model = read_teacher(Path(teacher), vocabulary, "float32", "cpu", False, torch.device("cpu"))
+        calibrate([corpus], TrainingOptions(), model, vocabulary, model.device)
         return str(write_corpus(make_config(DistillConfig, values), folder, model, vocabulary, tokens))
 
     def words(self, count: int) -> str:

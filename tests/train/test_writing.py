@@ -1,10 +1,13 @@
 """Text that a model writes: from its own distribution, the same with the same seed, and read back."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from vocabalign.models import load_model
 from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.train.head import read_head
 from vocabalign.train.writing import text_of, write_tokens
 
 
@@ -42,6 +45,17 @@ def test_rows_that_ended_leave_and_the_others_are_written_as_if_they_had_not(mod
         assert set(row[stop:]) == {whole[stop]}
         lengths.append(stop)
     assert len(set(lengths)) > 2 and min(lengths) < 20  # some left early, at several times
+
+
+def test_another_head_writes_in_place_of_the_models_own(model):
+    own = read_head(model)
+    bias = torch.zeros(own.num_rows)
+    bias[17] = 1e4
+    ids = write_tokens(
+        model, torch.zeros(2, 2, dtype=torch.int64), 5, temperature=1.0, generator=torch.Generator(), num_tokens=400,
+        head=replace(own, bias=bias),
+    )  # fmt: skip
+    assert (ids[:, 2:] == 17).all()
 
 
 def test_seeds_decide_and_rows_that_pad_are_never_drawn(model):

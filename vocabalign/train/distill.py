@@ -144,6 +144,7 @@ def _sentences(config: DistillConfig, run: Run, trainee: Trainee, context: int, 
     options = config.training
     teacher = _read_teacher(config, source)
     _check(config, run, trainee, [source], [teacher])
+    _calibrate(config, run, [source], [teacher])
     run.metrics["loss"] = ["sentence (as configured)"]
     tokens = config.sentence.tokens or options.steps * options.batch_size * options.accumulation * context
     with main_first():

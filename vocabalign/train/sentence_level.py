@@ -37,7 +37,7 @@ def write_corpus(
     Args:
         config: of the stage.
         folder: of the run's work.
-        teacher: that writes.
+        teacher: that writes, by its head as it is here, corrected to the corpus or not.
         vocabulary: of the teacher.
         num_tokens: of the teacher to write, about.
 
@@ -131,6 +131,7 @@ def _write(
         generator=generator,
         num_tokens=len(vocabulary),
         ends=ends_of(vocabulary),
+        head=teacher.head(teacher.device),
     ).tolist()
     begin, _ = boundary_ids(vocabulary)
     found = [text_of(row if begin is None else row[1:], vocabulary) for row in ids]

@@ -26,6 +26,7 @@ def write_tokens(
     generator: torch.Generator,
     num_tokens: int,
     ends: Collection[int] = (),
+    head: Head | None = None,
 ) -> Tensor:
     """Go on from prompts of one length, at random from the model's own distribution.
 
@@ -40,13 +41,14 @@ def write_tokens(
         generator: on the model's device.
         num_tokens: ids that stand for a token; rows of the head beyond are never drawn.
         ends: ids behind which a row is not gone on with; what stands there is the same id again.
+        head: in place of the model's own.
 
     Returns:
         (B, P + count) int64.
     """
     from transformers import DynamicCache
 
-    head = read_head(model)
+    head = head or read_head(model)
     was_training = model.training
     model.eval()
     past = DynamicCache(config=model.config)
