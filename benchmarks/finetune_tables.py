@@ -101,6 +101,8 @@ def show_ratios(folder: Path, scores: dict[str, DocumentScores], untouched: Docu
             mine = first_below(ours, goal)
             ratio = "not reached" if mine is None else f"{mine:,} / {theirs:,} = {mine / theirs:.2f}"
             print(f"seed {seed}: tokens to {goal:.4f}, ours / baseline: {ratio}")
+            gap = paired_difference(scores[baseline.name], scores[f"ours-seed{seed}"]).difference
+            print(f"seed {seed}: ours - baseline: {gap.value:+.4f} ({gap.low:+.4f} to {gap.high:+.4f})")
         continued = [name for name in scores if name.startswith("source-continued") and name.endswith(f"seed{seed}")]
         if continued:
             best = min(continued, key=lambda name: scores[name].bits_per_byte)
