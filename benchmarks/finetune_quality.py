@@ -35,6 +35,7 @@ from finetune_recipes import (
     RATES,
     RATES_TOKENS,
     RIVALS,
+    SHORT,
     TRIAL,
     TRIAL_TOKENS,
     merged,
@@ -142,7 +143,7 @@ class Pair:
 
     def rates(self, name: str) -> Path:
         """What a rate gains in the second stage."""
-        short = {"rows_share": 0.0, "training": {"schedule": "cosine", "final_learning_rate_share": 0.1}}
+        short = {"rows_share": 0.0, "training": SHORT}
         recipe = merged(merged(self.recipe, short), RATES[name])
         start = str(self.rows_alone(0))
         return self.finetune(f"rates-{name.replace(', ', '-').replace(' ', '-')}", start, RATES_TOKENS, 5, recipe)

@@ -72,6 +72,8 @@ TRIAL: dict[str, dict[str, Any]] = {
 }
 # 100 steps of everything from the rows that were trained alone, at several rates.
 RATES_TOKENS = 51_200
+SHORT = {"optimizer": "adamw", "betas": [0.9, 0.95], "schedule": "cosine", "final_learning_rate_share": 0.1}
+SHORT |= {"batch_size": 4, "context": 128}
 RATES: dict[str, dict[str, Any]] = {
     "both 2.5e-3": {"learning_rate": 2.5e-3},
     "both 8e-4": {"learning_rate": 8e-4},
