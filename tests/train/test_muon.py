@@ -103,3 +103,8 @@ def test_a_range_test_goes_by_the_same_steps(tmp_path, tiny_llama, corpus_file):
 def test_it_is_not_for_adapters(tmp_path, tiny_llama, corpus_file):
     with pytest.raises(ConfigError, match="thin"):
         finetuned(tiny_llama, corpus_file, tmp_path / "x", train="lora", **MUON)
+
+
+def test_two_optimizers_are_refused(tmp_path, tiny_llama, corpus_file):
+    with pytest.raises(ConfigError, match="two optimizers"):
+        finetuned(tiny_llama, corpus_file, tmp_path / "x", trainer={"optim": "adafactor"}, **MUON)

@@ -44,6 +44,8 @@ def check_options(dtype: str, extra: dict[str, Any], optimizer: str = "adamw", t
         raise ConfigError(
             "training.optimizer 'muon' is for whole matrices, not for the thin ones of train: lora: take 'adamw'."
         )
+    if optimizer == "muon" and "optim" in extra:
+        raise ConfigError("training.optimizer 'muon' and trainer.optim name two optimizers: leave one of them out.")
     taken = sorted(OURS & set(extra))
     if taken:
         raise ConfigError(f"trainer.{taken[0]} is decided by the stage's own configuration: set it there.")
