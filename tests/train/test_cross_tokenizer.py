@@ -149,9 +149,15 @@ def test_on_policy_batches_learn_too(tmp_path, writer, spaced, twin, corpus_file
 
 
 def test_sentence_level_trains_on_what_the_teacher_writes(tmp_path, tiny_llama, spaced, corpus_file):
-    options = dict(loss="sentence", sentence={"tokens": 3000, "prompt_tokens": 3}, **FAST)
+    written = {"tokens": 3000, "prompt_tokens": 3}
+    options = dict(loss="sentence", sentence=written, calibrate_teacher=False, **FAST)
     out = distilled(tiny_llama, spaced, corpus_file, tmp_path / "out", {"steps": 2}, **options)
-    assert not same(out, tiny_llama) and read_manifest(out)["metrics"]["loss"] == ["sentence (as configured)"]
+    metrics = read_manifest(out)["metrics"]
+    assert not same(out, tiny_llama) and metrics["loss"] == ["sentence (as configured)"]
+    options["calibrate_teacher"] = True  # then it writes other text
+    other = distilled(tiny_llama, spaced, corpus_file, tmp_path / "other", {"steps": 2}, **options)
+    assert "teacher_calibration" in read_manifest(other)["metrics"] and "teacher_calibration" not in metrics
+    assert not same(other, out)
 
 
 def test_difference_sampling_keeps_a_share(tmp_path, tiny_llama, twin, corpus_file, caplog):
