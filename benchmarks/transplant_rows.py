@@ -8,7 +8,8 @@ python benchmarks/transplant_rows.py --only-rivals         # whether re-derived 
 
 Text, models and tokenizers are the material's (VOCABALIGN_MATERIAL); the demo model is scored on its own held-out
 part of the standard library. Ours is ``auto``: with a head of its own (``--untie`` where the source is tied), tied,
-not fitted, with text of another domain, with text that the model wrote itself, and without text (uncalibrated).
+not fitted, with text of another domain (which the model notices, and with own_text off counted as it is), with text
+that the model wrote itself, and without text.
 Rivals make their rows as they are published, matched by bytes; those "as shipped" are the programs re-derived, with
 their own matching. The gap is bits per byte above the untouched source. Cells are kept in
 build/rows, so that what did not change is not measured again.
@@ -93,9 +94,12 @@ def ours(pair: Pair) -> dict[str, Score]:
         "ours, tied": {"corpus": [train]} if pair.tied else None,
         "ours, wikitext-2": {"corpus": [other], "untie": pair.tied},
         "ours, wikitext-2, not fitted": {"corpus": [other], "untie": pair.tied, "fit_rows": False},
+        "ours, wikitext-2 as it is": {
+            "corpus": [other], "untie": pair.tied, "fit_rows": False, "own_text": False,
+        },
         "ours, own text": {"own_text": True, "untie": pair.tied},
         "ours, no text": {"untie": pair.tied},
-    }
+    }  # fmt: skip
 
     def way(values: dict[str, object]) -> Score:
         return lambda: score_model(lambda folder: transplanted(pair, values, folder), pair.text("heldout"))
@@ -212,18 +216,21 @@ def table(results: dict[str, dict[str, DocumentScores]]) -> str:
     return "\n".join(lines)
 
 
+# Rows like ours without text, uncalibrated.
+UNCALIBRATED = "transplant-vocab"
 FITS = (
-    "ours", "ours, not fitted", "ours, wikitext-2", "ours, wikitext-2, not fitted", "ours, own text", "ours, no text",
+    "ours", "ours, not fitted", "ours, wikitext-2", "ours, wikitext-2, not fitted", "ours, wikitext-2 as it is",
+    "ours, own text", "ours, no text", UNCALIBRATED,
 )  # fmt: skip
 
 
 def fits_table(results: dict[str, dict[str, DocumentScores]]) -> str:
-    """Markdown: what fitting is worth, and whether text of another domain is worse than none."""
-    head = ["", *FITS, "wikitext-2 not worse than none"]
+    """Markdown: what fitting is worth, and whether text of another domain is worse than no calibration."""
+    head = ["", *FITS, "wikitext-2 not worse than uncalibrated"]
     lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
     for name, cells in results.items():
         values = [f"{cells[method].bits_per_byte:.3f}" if method in cells else "" for method in FITS]
-        none, other = cells.get("ours, no text"), [cells[m] for m in FITS[2:4] if m in cells]
+        none, other = cells.get(UNCALIBRATED), [cells[m] for m in FITS[2:4] if m in cells]
         held = "" if none is None else ", ".join(
             "yes" if score.bits_per_byte <= none.bits_per_byte else "**no**" for score in other
         )  # fmt: skip

@@ -2,11 +2,13 @@ import json
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.transplantation.builders import build, target_tokenizer
 from vocabalign.errors import ConfigError, ModelError
 from vocabalign.stages import TransplantConfig
 from vocabalign.text.tokenizers import load_vocabulary
+from vocabalign.transplantation import own_text
 from vocabalign.transplantation.own_text import text_of, write_texts
 from vocabalign.transplantation.transplant_stage import run
 
@@ -28,6 +30,21 @@ def test_a_model_writes_the_same_text_for_the_same_seed_and_draws_are_left_alone
     assert sum(len(text) for text in texts) > 1_000
     assert texts == write(model)
     assert texts != write(model, seed=1)
+
+
+def test_what_was_written_is_not_written_again(model, tmp_path, monkeypatch):
+    """As long as nothing has changed: neither the weights, nor the seed."""
+    texts = write(model)
+    with monkeypatch.context() as patch:
+        patch.setattr(own_text, "load_model", lambda *arguments, **named: pytest.fail("the model was asked again"))
+        again = write(model)
+        assert again == texts and again is not texts
+    changed = build("llama", tmp_path / "m")
+    weights = load_file(changed / "model.safetensors")
+    weights["lm_head.weight"] *= 2
+    write(changed)
+    save_file(weights, changed / "model.safetensors", metadata={"format": "pt"})
+    assert write(changed) != texts
 
 
 def test_a_model_that_would_take_too_long_writes_nothing(model, monkeypatch):

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, PreTrainedModel
 
 from vocabalign.errors import ModelError
 from vocabalign.models import context_length, load_model, pick_device, pick_dtype, resolve
@@ -24,6 +24,8 @@ _OPERATIONS = {"cpu": 4e11, "cuda": 2e14, "mps": 8e12}
 MOST_TOKENS = 100_000
 _BATCH = 64
 _LONGEST = 512
+# What was written last, and by what: ``compare`` makes rows in many ways from one text.
+_WRITTEN: dict[tuple[object, ...], list[str]] = {}
 
 
 def find_own_text(config: TransplantConfig) -> list[str] | None:
@@ -44,7 +46,6 @@ def find_own_text(config: TransplantConfig) -> list[str] | None:
     return write_texts(checkpoint.folder, source, dtype=dtype, device=device, seed=config.seed) or None
 
 
-@torch.no_grad()
 def write_texts(
     folder: Path,
     vocabulary: Vocabulary,
@@ -70,13 +71,25 @@ def write_texts(
     Raises:
         ModelError: the model cannot be loaded.
     """
-    model = load_model(folder, dtype=dtype, device=device)
+    tokens = MOST_TOKENS if most is None else min(most, MOST_TOKENS)
+    operations = _OPERATIONS.get(device.type, _OPERATIONS["cpu"])
+    files = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(folder.glob("*.*"))]
+    key = (folder, *files, vocabulary.fingerprint, dtype, device, seed, tokens, operations)
+    if key not in _WRITTEN:
+        model = load_model(folder, dtype=dtype, device=device)
+        texts = _write(model, vocabulary, device, seed, tokens, operations)
+        _WRITTEN.clear()
+        _WRITTEN[key] = texts
+    return list(_WRITTEN[key])
+
+
+@torch.no_grad()
+def _write(
+    model: PreTrainedModel, vocabulary: Vocabulary, device: torch.device, seed: int, tokens: int, operations: float
+) -> list[str]:
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     length = min(_LONGEST, context_length(model) or _LONGEST)
-    room = min(
-        MOST_TOKENS if most is None else min(most, MOST_TOKENS),
-        int(_OPERATIONS.get(device.type, _OPERATIONS["cpu"]) / 2 / num_parameters),
-    )
+    room = min(tokens, int(operations / 2 / num_parameters))
     start = vocabulary.roles.get("bos", vocabulary.roles.get("eos", 0))
     stops = [vocabulary.roles["eos"]] if "eos" in vocabulary.roles else []
     settings = GenerationConfig(
