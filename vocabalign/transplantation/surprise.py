@@ -19,8 +19,8 @@ from vocabalign.transplantation.expectations import Head
 
 # Nats a token above what is expected, from which a text is of another domain: between 0.44 and 1.58, in logarithms.
 FOREIGN_NATS = 0.8
-# Of the tokens; a model that cannot write a text has not learned from such.
-MOST_UNKNOWN = 0.5
+# Of the tokens; a model that cannot write a text has not learned from such. 0 and up to 6 % were found, and 44 %.
+MOST_UNKNOWN = 0.1
 _BLOCK_POSITIONS = 1024
 
 
