@@ -13,7 +13,7 @@ import torch
 from vocabalign.config import make_config
 from vocabalign.stages import STAGES, DistillConfig, TrainingOptions
 from vocabalign.text.tokenizers import load_vocabulary
-from vocabalign.train.sentence_level import write_corpus
+from vocabalign.train.sentence_level import WRITTEN, write_corpus
 from vocabalign.train.teacher_calibration import calibrate
 from vocabalign.train.teachers import read_teacher
 
@@ -80,6 +80,8 @@ class Pairs:
         """
         folder = self.build / "written"
         folder.mkdir(exist_ok=True)
+        if (folder / WRITTEN).exists():
+            return str(folder / WRITTEN)
         values = {"student": teacher, "teacher": teacher, "corpus": [corpus], "out": folder / "out"}
         vocabulary = load_vocabulary(teacher)
         model = read_teacher(Path(teacher), vocabulary, "float32", "cpu", False, torch.device("cpu"))
