@@ -40,7 +40,7 @@ PAIRS = {
 }
 # Learning rates to try with the first seed; more with --rates.
 RATES = {
-    "stories260K": [1.5e-4, 3e-4],
+    "stories260K": [7e-5, 1.5e-4],
     "tlm-833K": [2e-3, 4e-3],
     "stories260K unified": [4e-3],
     "tlm-833K unified": [4e-3],
