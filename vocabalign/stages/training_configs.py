@@ -78,7 +78,8 @@ class SelfDistillationOptions(Config):
     Chosen by measurement, one at a time: see the ablation in docs/finetuning.md."""
 
     enabled: bool = True
-    """Learn from the source where there is one; it costs about one forward pass of the source for each batch."""
+    """Learn from the source where there is one; with its losses that costs about one and a half forward passes of the
+    source for each batch."""
     share: float = Field(default=1.0, gt=0, le=1)
     """Share of the sequences that the source reads as well, by lot where that is no whole number in a batch."""
     fade: bool = True
