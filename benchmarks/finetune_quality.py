@@ -30,6 +30,7 @@ from finetune_recipes import (
     BASELINE_RATES,
     CONTEXT,
     LARGER,
+    LARGER_BASELINE_RATES,
     OURS,
     PAPERS,
     RATES,
@@ -71,6 +72,7 @@ class Pair:
         config = json.loads((folder_of(self.source) / "config.json").read_text())
         self.tied = bool(config.get("tie_word_embeddings"))
         self.recipe = merged(OURS, LARGER.get(source, {}))
+        self.baseline_rates = LARGER_BASELINE_RATES.get(source, BASELINE_RATES)
 
     def start(self, name: str) -> Path:
         """A transplant: ``ours``, ``tied``, or the rows of a rival."""
@@ -103,7 +105,7 @@ class Pair:
         """The paper's way with its best rate."""
         model = str(self.start("fvt"))
         scores = {}
-        for rate in BASELINE_RATES:
+        for rate in self.baseline_rates:
             short = self.finetune(f"baseline-{rate:g}", model, self.baseline_tokens // 5, 0, two_stages(rate))
             scores[rate] = curve(short)[-1][1]
         best = min(scores, key=lambda rate: scores[rate])
