@@ -28,6 +28,14 @@ def read_provenance(folder: Path) -> dict[str, Any] | None:
         raise ArtifactError(f"{path} cannot be read: {error}.") from error
 
 
+# What a transplant whose corpus is of another domain than the source model's was counted on, by the manifest's word.
+COUNTED_ON = {
+    "corpus": "the corpus all the same, as was asked for",
+    "corpus and own text": "the corpus, and text that the source model wrote itself",
+    "nothing": "nothing, as the model would have taken too long to write text of its own",
+}
+
+
 def copied_rows(provenance: dict[str, Any], part: str) -> tuple[np.ndarray, np.ndarray]:
     """Target ids and source ids of the rows that must be the source's bit for bit.
 

@@ -38,6 +38,14 @@ def test_text_drawn_from_the_model_costs_what_it_expects_and_other_text_more(sca
     assert other.found > other.expected + 0.3
 
 
+def test_what_can_never_follow_is_expected_to_cost_nothing():
+    head = a_head()
+    assert head.bias is not None
+    head.bias[7] = -torch.inf
+    found = measure_surprise(texts(head), head)
+    assert math.isfinite(found.expected) and abs(found.found - found.expected) < 0.1 and not found.foreign
+
+
 def test_it_is_the_mean_of_single_places():
     head = a_head()
     (ids, states), *_ = texts(head, count=1, length=30)

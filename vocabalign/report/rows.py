@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from vocabalign.provenance import COUNTED_ON
 from vocabalign.report import figures
 from vocabalign.report.blocks import Block, Figure, Paragraph, Shares, Table, number
 from vocabalign.report.collect import Run
@@ -35,11 +36,6 @@ MOVES = {
     "fitted": "fitted to what the source expects",
     "shifted": "shifted by how often the token is used",
     "mixed": "mixed from several rows",
-}
-COUNTED_ON = {
-    "corpus": "the corpus all the same, as was asked for",
-    "corpus and own text": "the corpus, and text that the source model wrote itself",
-    "nothing": "nothing, as the model would have taken too long to write text of its own",
 }
 LEAST_CERTAIN = 20
 HUBS = 20
@@ -111,11 +107,11 @@ def moved_blocks(run: Run) -> Iterator[Block]:
                     f"not its rows bit for bit: {moved}."
                 )
         if metrics.get("corpus_of_another_domain"):
-            nats = metrics.get("corpus_nats_per_token") or {}
+            nats, what = metrics.get("corpus_nats_per_token") or {}, str(metrics.get("counted_on"))
             yield Paragraph(
                 f"The corpus of {artefact.name} is of another domain than the source model's: a token costs it "
                 f"{number(nats.get('found'), 2)} nats where it expects {number(nats.get('expected'), 2)}. Counted on: "
-                f"{COUNTED_ON.get(str(metrics.get('counted_on')), '')}."
+                f"{COUNTED_ON.get(what, what)}."
             )
 
 

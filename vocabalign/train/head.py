@@ -57,6 +57,16 @@ def whole_head(model: PreTrainedModel) -> Iterator[Head]:
             module.reshard()
 
 
+def head_logits(states: Tensor, head: Head, num_tokens: int) -> Tensor:
+    """(..., V) float32 logits of few states at once, not streamed; V: at most ``num_tokens`` of the head's rows."""
+    rows = min(num_tokens, head.num_rows)
+    logits = nn.functional.linear(states, head.weight[:rows].to(states.dtype)).float()
+    if head.bias is not None:
+        logits += head.bias[:rows].float()
+    logits *= head.scale
+    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
+
+
 def check_head(model: PreTrainedModel, folder: Path | str) -> None:
     """Compare the streamed logits with the model's own on a few tokens.
 
@@ -73,10 +83,8 @@ def check_head(model: PreTrainedModel, folder: Path | str) -> None:
     model.eval()
     with torch.no_grad():
         expected = model(input_ids=ids, use_cache=False).logits.float()
-        logits = nn.functional.linear(hidden_states(model, ids, None), head.weight, head.bias).float() * head.scale
+        logits = head_logits(hidden_states(model, ids, None), head, head.num_rows)
     model.train(was_training)
-    if head.softcap:
-        logits = head.softcap * torch.tanh(logits / head.softcap)
     tolerance = 1e-3 if head.weight.dtype == torch.float32 else 0.1
     if logits.shape != expected.shape or not torch.allclose(logits, expected, rtol=tolerance, atol=tolerance):
         raise ModelError(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vocabalign.losses.logits import Head
 from vocabalign.text.vocabulary import Vocabulary
-from vocabalign.train.head import read_head
+from vocabalign.train.head import head_logits, read_head
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -60,7 +60,7 @@ def write_tokens(
     for at in range(prompts.shape[1], ids.shape[1]):
         output = model.base_model(input_ids=new, past_key_values=past, use_cache=True)
         past = output.past_key_values
-        logits = _logits(output.last_hidden_state[:, -1], head, num_tokens)
+        logits = head_logits(output.last_hidden_state[:, -1], head, num_tokens)
         drawn = torch.multinomial(torch.softmax(logits / temperature, -1), 1, generator=generator)
         new = torch.where(ended[:, None], ids[open_rows, at - 1, None], drawn)
         ids[open_rows, at] = new[:, 0]
@@ -74,16 +74,6 @@ def write_tokens(
             past.batch_select_indices(going_on.nonzero().squeeze(1))
     model.train(was_training)
     return ids
-
-
-def _logits(states: Tensor, head: Head, num_tokens: int) -> Tensor:
-    """(B, V) float32 of the rows that stand for a token."""
-    rows = min(num_tokens, head.num_rows)
-    logits = torch.nn.functional.linear(states, head.weight[:rows].to(states.dtype)).float()
-    if head.bias is not None:
-        logits += head.bias[:rows].float()
-    logits *= head.scale
-    return head.softcap * torch.tanh(logits / head.softcap) if head.softcap else logits
 
 
 def ends_of(vocabulary: Vocabulary) -> set[int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vocabalign.model_card import corpus_languages, write_card
+from vocabalign.provenance import COUNTED_ON
 from vocabalign.stages import TransplantConfig
 
 CLASS_NAMES = {
@@ -19,12 +20,6 @@ CLASS_NAMES = {
     "similarity": "made from similar tokens",
     "fitted": "fitted to the source model's hidden states",
     "drawn": "drawn at random, or zero",
-}
-
-COUNTED_ON = {
-    "corpus": "counted on all the same, as was asked for.",
-    "corpus and own text": "counted on beside text that the source model wrote itself.",
-    "nothing": "nothing was counted on.",
 }
 
 
@@ -51,7 +46,7 @@ def write_transplant_card(folder: Path, config: TransplantConfig, target: str, m
         nats = metrics["corpus_nats_per_token"]
         done.append(
             f"The corpus is of another domain than the source model's (a token costs it {nats['found']:.2f} nats where "
-            f"it expects {nats['expected']:.2f}): {COUNTED_ON[metrics['counted_on']]}"
+            f"it expects {nats['expected']:.2f}). Counted on: {COUNTED_ON[metrics['counted_on']]}."
         )
     if config.keep_layers:
         done.append(f"Of the source's layers these were kept: {config.keep_layers}.")

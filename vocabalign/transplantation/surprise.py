@@ -65,6 +65,6 @@ def measure_surprise(texts: Iterable[tuple[Tensor, Tensor]], head: Head, unknown
             block = slice(begin, begin + _BLOCK_POSITIONS)
             logs = head.log_probabilities(behind[block])
             found -= float(logs.gather(1, followers[block, None].to(logs.device)).double().sum())
-            expected -= float((logs.exp() * logs).sum(1).double().sum())
+            expected += float(torch.special.entr(logs.exp()).sum(1).double().sum())  # 0 for what can never follow
     count = max(1, num_known)
     return Surprise(found / count, expected / count, 1 - num_known / num_tokens if num_tokens else 0.0)
